@@ -1,0 +1,1 @@
+"""Triton and CPU kernels of unigrf_dist: jagged attention, joint loss, fused layer pieces."""

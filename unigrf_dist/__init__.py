@@ -1,0 +1,1 @@
+"""One generative recommender for retrieval and ranking, trained at scale (UniGRF, arXiv 2504.16454)."""

@@ -1,0 +1,58 @@
+"""``JaggedBatch``: the one value that data and model share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class JaggedBatch:
+    """Event sequences of several users, packed end to end without padding.
+
+    ``B`` users hold ``E`` events in total; user ``u`` owns the events
+    ``offsets[u]:offsets[u + 1]``, oldest first. A user may own no event, and a batch no user.
+
+    Attributes:
+        item_ids: ``[E]`` int64, dense item ids (rows of the item table).
+        behaviours: ``[E]`` int64, codes of the data set's behaviour vocabulary.
+        timestamps: ``[E]`` int64, seconds.
+        offsets: ``[B + 1]`` int64, starts at 0 and ends at ``E``.
+        user_ids: ``[B]`` int64, dense user ids.
+    """
+
+    item_ids: Tensor
+    behaviours: Tensor
+    timestamps: Tensor
+    offsets: Tensor
+    user_ids: Tensor
+
+    @property
+    def num_users(self) -> int:
+        return self.user_ids.numel()
+
+    @property
+    def num_events(self) -> int:
+        return self.item_ids.numel()
+
+    @property
+    def lengths(self) -> Tensor:
+        """``[B]`` int64, events of each user."""
+        return self.offsets.diff()
+
+    @property
+    def device(self) -> torch.device:
+        return self.item_ids.device
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> JaggedBatch:
+        """The same batch on ``device``."""
+        moved = (getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self))
+        return JaggedBatch(*moved)
+
+    @staticmethod
+    def empty() -> JaggedBatch:
+        """A batch of no users: what a rank gets that has run out before the others."""
+        none = torch.zeros(0, dtype=torch.int64)
+        return JaggedBatch(none, none, none, torch.zeros(1, dtype=torch.int64), none)
