@@ -1,0 +1,134 @@
+"""The one schema of every YAML file under ``configs/``.
+
+A section is frozen, refuses unknown keys, and checks its own ranges; what two sections must agree on is
+checked in ``rules.py``. Durations, sizes and counts carry their unit in the name or in the description.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from unigrf_dist.config.task_rule import parse_rule
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, strict about names, documented field by field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(Section):
+    path: Path = Field(description="Folder written by `unigrf prepare` or `unigrf synthesize`.")
+    max_events: int = Field(200, ge=1, description="Events of history the model sees; the latest are kept.")
+    shuffle_users: int = Field(8192, ge=1, description="Users shuffled together; the stream's memory grows with it.")
+    prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step.")
+
+
+class ModelConfig(Section):
+    backbone: Literal["hstu"] = Field("hstu", description="Sequence transducer over the interleaved tokens.")
+    width: int = Field(50, ge=1, description="Width of item vectors and hidden states.")
+    blocks: int = Field(2, ge=1, description="Transducer blocks.")
+    heads: int = Field(1, ge=1, description="Attention heads per block.")
+    head_width: int = Field(50, ge=1, le=256, description="Width of one head's queries, keys and values.")
+    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="Dropout on the token vectors and inside each block.")
+    time_buckets: int = Field(64, ge=2, description="Logarithmic buckets of the attention's time bias.")
+    position_bias: bool = Field(True, description="Learned attention bias per relative position.")
+    time_bias: bool = Field(True, description="Learned attention bias per bucket of time difference.")
+    query_time_visible: bool = Field(
+        False, description="Whether the prediction of the next item knows when it will be asked for."
+    )
+
+
+class TableConfig(Section):
+    sharding: Literal["row_wise", "table_wise", "column_wise", "planner"] = Field(
+        "row_wise", description="How TorchRec cuts the item table; `planner` lets it choose."
+    )
+    optimizer: Literal["adam", "rowwise_adagrad", "adagrad", "sgd"] = Field(
+        "adam", description="Optimizer fused into the tables' backward."
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Follows the DeepSpeed scheduler in proportion.")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="Decay rates of Adam's moments.")
+    eps: float = Field(1e-8, gt=0)
+    init_std: float = Field(0.02, gt=0, description="Standard deviation of the initial item vectors.")
+
+
+class RetrievalConfig(Section):
+    negatives: Literal["full", "sampled", "in_batch"] = Field(
+        "full",
+        description="Softmax over the whole catalogue, over shared samples, or over the items of the rank's batch.",
+    )
+    num_negatives: int = Field(512, ge=1, description="Shared samples per step (`sampled` only).")
+    distribution: Literal["uniform", "log_popularity"] = Field(
+        "uniform", description="How samples are drawn; `log_popularity` is Zipfian in the popularity rank."
+    )
+    logq_correction: bool = Field(True, description="Correct the logits for unequal sampling probabilities.")
+    temperature: float = Field(0.05, gt=0)
+    normalize: bool = Field(True, description="L2-normalise hidden states and item vectors, here and in evaluation.")
+
+
+class RankingTask(Section):
+    rule: str = Field(description="A rule on the behaviour, such as `rating >= 4` or `click == 1`.")
+    weight: float = Field(1.0, gt=0)
+
+    @field_validator("rule")
+    @classmethod
+    def _rule_can_be_read(cls, rule: str) -> str:
+        return str(parse_rule(rule))
+
+
+class WeighterConfig(Section):
+    strategy: Literal["static"] = Field("static", description="How the two task losses are balanced.")
+    retrieval: float = Field(1.0, ge=0)
+    ranking: float = Field(1.0, ge=0)
+
+
+class ObjectiveConfig(Section):
+    retrieval: RetrievalConfig = Field(default_factory=RetrievalConfig)
+    ranking: list[RankingTask] = Field(min_length=1, max_length=16, description="One logit per task.")
+    weighter: WeighterConfig = Field(default_factory=WeighterConfig)
+
+
+class SelectionConfig(Section):
+    metric: str = Field("ndcg@10", description="Validation figure that picks the best model, e.g. `ndcg@10`, `auc`.")
+    every_epochs: int = Field(1, ge=1, description="Epochs between two validations.")
+    patience: int | None = Field(None, ge=1, description="Validations without a better figure before training stops.")
+
+
+class TrainConfig(Section):
+    global_batch_users: int = Field(128, ge=1, description="Users per step, over all ranks together.")
+    epochs: int = Field(ge=1)
+    seed: int = Field(42, ge=0, lt=2**31)
+    log_every_steps: int = Field(10, ge=1)
+    checkpoint_every_epochs: int = Field(1, ge=1)
+    keep_checkpoints: int = Field(1, ge=1, description="Latest checkpoints kept, besides the best one.")
+    timeout_seconds: int = Field(600, ge=10, description="Longest wait of a collective before the run ends with an error.")
+    selection: SelectionConfig = Field(default_factory=SelectionConfig)
+
+
+class EvaluateConfig(Section):
+    batch_users: int = Field(128, ge=1, description="Users per batch and rank.")
+    bootstrap_samples: int = Field(1000, ge=10, description="Resamples of the users behind each confidence interval.")
+
+
+class Config(Section):
+    """A whole run. ``deepspeed`` is handed to the engine as it is, after the checks of ``rules.py``."""
+
+    data: DataConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    tables: TableConfig = Field(default_factory=TableConfig)
+    objective: ObjectiveConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    kernel: Literal["auto", "triton", "torch"] = Field("auto", description="`auto` takes Triton on CUDA.")
+    deepspeed: dict[str, Any] = Field(description="DeepSpeed's own configuration: ZeRO, bf16, optimizer, scheduler.")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Config:
+        from unigrf_dist.config.rules import broken_rules
+
+        if problems := broken_rules(self):
+            raise ValueError("; ".join(problems))
+        return self
