@@ -1,0 +1,161 @@
+"""The item table: sharded by TorchRec, updated by an optimizer fused into its backward (DESIGN: who owns what)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from fbgemm_gpu.split_embedding_configs import EmbOptimType
+from torch import Tensor
+from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.planner.types import ParameterConstraints
+from torchrec.distributed.types import ShardingEnv, ShardingPlan
+
+from unigrf_dist.config.schema import TableConfig
+from unigrf_dist.model.cpu_adam import cpu_adam_tables
+
+_OPTIMIZERS = {
+    "adam": EmbOptimType.ADAM,
+    "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+    "adagrad": EmbOptimType.EXACT_ADAGRAD,
+    "sgd": EmbOptimType.EXACT_SGD,
+}
+# TorchRec wants the same number of samples on every rank. Ids need no samples, so they are dealt out evenly
+# to a fixed number of them; on CUDA the bucketing kernel works on the samples in parallel.
+_NUM_SAMPLES = 256
+# FBGEMM stores rows of a multiple of four values; the columns added are zero and stay so.
+_WIDTH_MULTIPLE = 4
+# Rows drawn together at initialisation. Each block has its own seed, so that a rank draws only what it holds
+# and the table is the same on any number of ranks.
+_INIT_BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class TableShard:
+    """The part of the item table that lies on this rank: rows and columns from the two offsets on."""
+
+    row_offset: int
+    column_offset: int
+    weight: Tensor
+
+
+class ItemTable:
+    """``[num_items, width]`` item vectors, cut over the ranks of ``group``.
+
+    Args:
+        config: sharding, fused optimizer and its figures.
+        num_items: rows.
+        width: columns.
+        device: where the shards live.
+        seed: of the initial vectors; the same table results on any number of ranks.
+    """
+
+    def __init__(
+        self, config: TableConfig, *, num_items: int, width: int, device: torch.device, seed: int
+    ) -> None:
+        self.num_items, self.width, self.device = num_items, width, device
+        group = dist.group.WORLD
+        sharder = EmbeddingCollectionSharder(fused_params=_fused_params(config))
+        collection = _collection(num_items, -(-width // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE)
+        plan = _plan(config, collection, sharder, device)
+        with cpu_adam_tables():
+            self.module = DistributedModelParallel(
+                collection,
+                device=device,
+                plan=plan,
+                sharders=[sharder],
+                env=ShardingEnv.from_process_group(group),
+            )
+        for shard in self.shards():
+            _draw_shard(shard, width, config.init_std, seed)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """``[N]`` int64 item ids → ``[N, width]`` vectors; collective. Backward updates the table."""
+        n = ids.numel()
+        lengths = torch.full((_NUM_SAMPLES,), n // _NUM_SAMPLES, dtype=torch.int64, device=ids.device)
+        lengths[: n % _NUM_SAMPLES] += 1
+        features = KeyedJaggedTensor(keys=["item"], values=ids, lengths=lengths)
+        return self.module(features).wait()["item"].values()[:, : self.width]
+
+    def begin_step(self, step: int, learning_rate: float) -> None:
+        """Tell the fused optimizer which step (from 0) comes next, and its learning rate.
+
+        The step is set, not counted: it lies in no state dict, and a rank whose batch is empty must not fall
+        behind in Adam's bias correction.
+        """
+        optimizer = self.module.fused_optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.set_optimizer_step(step)
+
+    def shards(self) -> list[TableShard]:
+        """What this rank holds; views, not copies."""
+        (table,) = self.module.state_dict().values()
+        return [
+            TableShard(*shard.metadata.shard_offsets, shard.tensor.detach()) for shard in table.local_shards()
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """Weights and fused optimizer state as sharded tensors, for a distributed checkpoint."""
+        return {"weights": self.module.state_dict(), "optimizer": self.module.fused_optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["weights"])
+        self.module.fused_optimizer.load_state_dict(state["optimizer"])
+
+
+def _collection(num_items: int, width: int) -> EmbeddingCollection:
+    table = EmbeddingConfig(name="item", embedding_dim=width, num_embeddings=num_items, feature_names=["item"])
+    return EmbeddingCollection(tables=[table], device=torch.device("meta"))
+
+
+def _fused_params(config: TableConfig) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "optimizer": _OPTIMIZERS[config.optimizer],
+        "learning_rate": config.learning_rate,
+        "eps": config.eps,
+    }
+    if config.optimizer == "adam":
+        params["beta1"], params["beta2"] = config.betas
+    return params
+
+
+def _plan(
+    config: TableConfig, collection: EmbeddingCollection, sharder: EmbeddingCollectionSharder, device: torch.device
+) -> ShardingPlan:
+    world_size = dist.get_world_size()
+    # Only fused kernels: the dense ones pool unpooled lookups on CPU in these versions, and escape the
+    # fused optimizer everywhere.
+    constraints = ParameterConstraints(
+        sharding_types=None if config.sharding == "planner" else [config.sharding], compute_kernels=["fused"]
+    )
+    if config.sharding == "planner":
+        constraints.sharding_types = ["row_wise", "table_wise", "column_wise", "table_row_wise"]
+    topology = Topology(
+        world_size=world_size,
+        local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", world_size)),
+        compute_device=device.type,
+        hbm_cap=torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None,
+    )
+    planner = EmbeddingShardingPlanner(topology=topology, constraints={"item": constraints})
+    return planner.collective_plan(collection, [sharder], dist.group.WORLD)
+
+
+def _draw_shard(shard: TableShard, width: int, std: float, seed: int) -> None:
+    rows, columns = shard.weight.shape
+    first, last = shard.row_offset, shard.row_offset + rows
+    for block in range(first // _INIT_BLOCK_ROWS, -(-last // _INIT_BLOCK_ROWS)):
+        start = block * _INIT_BLOCK_ROWS
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + block)
+        drawn = torch.randn(_INIT_BLOCK_ROWS, width, generator=generator) * std
+        low, high = max(first, start), min(last, start + _INIT_BLOCK_ROWS)
+        part = drawn[low - start : high - start, shard.column_offset : shard.column_offset + columns]
+        target = shard.weight[low - first : high - first]
+        target.zero_()[:, : part.shape[1]].copy_(part)
