@@ -1,0 +1,89 @@
+"""HSTU backbone (Zhai et al., "Actions Speak Louder than Words", arXiv 2402.17152, equations 1-3).
+
+Shapes: ``T`` tokens, ``D`` model width, ``H`` heads, ``K`` head width, ``N = H K``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from unigrf_kernels.hstu_layer import gated_norm_dropout, norm_project_silu
+from unigrf_kernels.jagged_attention import jagged_attention
+
+from unigrf_dist.config.schema import ModelConfig
+from unigrf_dist.model.tokens import TokenLayout
+
+_INIT_STD = 0.02
+
+
+class HSTUBlock(nn.Module):
+    """``x + W_o dropout(u * LayerNorm(A v))`` with ``u, v, q, k = SiLU(W LayerNorm(x))``.
+
+    ``A = SiLU(q kᵀ + bias_position + bias_time) / scaling_length``, causal; the scaling length is a constant,
+    so that an output never depends on who else is in the batch.
+    """
+
+    def __init__(self, config: ModelConfig, *, max_tokens: int, kernel: str) -> None:
+        super().__init__()
+        width, heads, inner = config.width, config.heads, config.heads * config.head_width
+        self.heads, self.inner, self.dropout = heads, inner, config.dropout
+        self.scaling_length, self.kernel = float(max_tokens), kernel
+        self.norm_weight = nn.Parameter(torch.ones(width))
+        self.norm_bias = nn.Parameter(torch.zeros(width))
+        self.uvqk = nn.Parameter(torch.randn(width, 4 * inner) * _INIT_STD)
+        self.position_bias = self._bias_table(config.position_bias, heads, max_tokens)
+        self.time_bias = self._bias_table(config.time_bias, heads, config.time_buckets)
+        self.attention_norm_weight = nn.Parameter(torch.ones(inner))
+        self.attention_norm_bias = nn.Parameter(torch.zeros(inner))
+        self.output = nn.Parameter(nn.init.xavier_uniform_(torch.empty(inner, width)))
+
+    @staticmethod
+    def _bias_table(wanted: bool, heads: int, entries: int) -> nn.Parameter | None:
+        return nn.Parameter(torch.randn(heads, entries) * _INIT_STD) if wanted else None
+
+    def forward(self, x: Tensor, layout: TokenLayout, seed: int | None) -> Tensor:
+        """``[T, D]`` → ``[T, D]``."""
+        u, v, q, k = norm_project_silu(
+            x, self.norm_weight, self.norm_bias, self.uvqk, splits=(self.inner,) * 4, implementation=self.kernel
+        )
+        attended = jagged_attention(
+            q.view(-1, self.heads, self.inner // self.heads),
+            k.view(-1, self.heads, self.inner // self.heads),
+            v.view(-1, self.heads, self.inner // self.heads),
+            layout.offsets,
+            activation="silu",
+            scale=1.0,
+            scaling_length=self.scaling_length,
+            position_bias=self.position_bias,
+            time_bias=self.time_bias,
+            query_times=layout.query_times if self.time_bias is not None else None,
+            key_times=layout.key_times if self.time_bias is not None else None,
+            max_length=layout.max_length,
+            implementation=self.kernel,
+        )
+        gated = gated_norm_dropout(
+            attended.flatten(1),
+            u,
+            self.attention_norm_weight,
+            self.attention_norm_bias,
+            dropout=0.0 if seed is None else self.dropout,
+            seed=seed or 0,
+            implementation=self.kernel,
+        )
+        return torch.addmm(x, gated, self.output)
+
+
+class HSTU(nn.Module):
+    """A stack of HSTU blocks."""
+
+    def __init__(self, config: ModelConfig, *, max_tokens: int, kernel: str) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            HSTUBlock(config, max_tokens=max_tokens, kernel=kernel) for _ in range(config.blocks)
+        )
+
+    def forward(self, tokens: Tensor, layout: TokenLayout, seed: int | None) -> Tensor:
+        """``[T, D]`` token vectors → ``[T, D]`` hidden states."""
+        for index, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens, layout, None if seed is None else seed + index)
+        return tokens
