@@ -1,0 +1,215 @@
+"""Checkpoints: a folder that is whole or is not there.
+
+``RUN/checkpoints/step-00000123/`` holds one distributed checkpoint (table shards, fused optimizer state, dense
+weights and moments) and ``state.json`` (step, data position, weighter, scheduler, what model it is of). It is
+written beside its place and renamed; ``latest`` and ``best`` name one folder each.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+from unigrf_dist.errors import UserError
+from unigrf_dist.model.tables import ItemTable
+from unigrf_dist.train.dense_state import (
+    dense_state_template,
+    parameter_shape,
+    read_dense_state,
+    write_dense_state,
+)
+
+
+@dataclass
+class TrainState:
+    """Where a run stands, besides weights.
+
+    Attributes:
+        step: updates done.
+        epoch: epoch that the next batch belongs to, from 0.
+        step_in_epoch: batches of that epoch already trained on.
+        world_size: ranks that counted them.
+        best: best validation figure so far, and its step; empty before the first validation.
+        validations_without_gain: since that best one.
+        weighter: the weighter's state.
+        scheduler: DeepSpeed's learning-rate scheduler's state, if there is one.
+        learning_rate: of the next dense update.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    world_size: int = 1
+    best: dict[str, float] = field(default_factory=dict)
+    validations_without_gain: int = 0
+    weighter: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    learning_rate: float | None = None
+
+
+class Checkpoints:
+    """The checkpoints of one run. Saving and loading are collective.
+
+    Args:
+        run: the run's folder.
+        engine: DeepSpeed engine.
+        table: item table.
+        keep: latest checkpoints to keep; the best one stays besides.
+    """
+
+    def __init__(self, run: Path, engine: Any, table: ItemTable, *, keep: int) -> None:
+        self.folder, self.engine, self.table, self.keep = run / "checkpoints", engine, table, keep
+
+    def save(self, state: TrainState, *, best: bool = False) -> Path:
+        """Write the state after ``state.step`` updates and make it the latest (and best) one.
+
+        Raises:
+            UserError: it could not be written; what was there before is untouched.
+        """
+        place = self.folder / f"step-{state.step:08d}"
+        partial = place.with_suffix(".partial")
+        error = ""
+        if not place.exists():
+            try:
+                _on_main(lambda: _fresh_folder(partial))
+                dcp.save(self._tensors(read_dense_state(self.engine)), checkpoint_id=partial)
+                _on_main(lambda: _publish(partial, place, {"model": self._signature(), "train": asdict(state)}))
+            except (CheckpointException, OSError, _MainRankError) as failure:
+                error = _reason(failure)
+        if error:
+            _on_main(lambda: shutil.rmtree(partial, ignore_errors=True))
+            raise UserError(f"{place}: the checkpoint could not be saved: {error}; earlier checkpoints are untouched")
+        _on_main(lambda: self._point(place, best))
+        return place
+
+    def load(self, name: str, *, weights_only: bool = False) -> TrainState:
+        """Lay out the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
+
+        Raises:
+            UserError: there is none, or it is of another model.
+        """
+        place = self.resolve(name)
+        try:
+            stored = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{place / 'state.json'}: can't be read: {error}") from error
+        self._refuse_other_model(place, stored["model"])
+        tensors = self._tensors(dense_state_template(self.engine))
+        try:
+            dcp.load(tensors, checkpoint_id=place)
+        except (CheckpointException, OSError) as error:
+            raise UserError(f"{place}: the checkpoint is damaged: {_reason(error)}; take another one") from error
+        state = TrainState(**stored["train"])
+        self.table.load_state(tensors["table"])
+        write_dense_state(self.engine, tensors["dense"], step=state.step)
+        if not weights_only:
+            self._restore_schedule(state)
+        return state
+
+    def resolve(self, name: str) -> Path:
+        """The folder that a pointer or a name stands for."""
+        pointer = self.folder / name
+        if pointer.is_file():
+            name = pointer.read_text(encoding="utf-8").strip()
+        place = self.folder / name
+        if not place.is_dir():
+            there = sorted(p.name for p in self.folder.glob("step-*") if p.is_dir()) or ["none"]
+            raise UserError(f"{place}: no such checkpoint; there are: {', '.join(there)}")
+        return place
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def note_schedule(self, state: TrainState) -> None:
+        """Put the dense learning rate and its scheduler into ``state``, before it is saved."""
+        scheduler = self.engine.lr_scheduler
+        state.scheduler = scheduler.state_dict() if scheduler is not None else {}
+        state.learning_rate = float(self.engine.optimizer.param_groups[0]["lr"])
+
+    def _restore_schedule(self, state: TrainState) -> None:
+        self.engine.global_steps = state.step
+        if self.engine.lr_scheduler is not None and state.scheduler:
+            self.engine.lr_scheduler.load_state_dict(state.scheduler)
+        if state.learning_rate is not None:
+            # The scheduler's state does not bring the rate back into the parameter groups.
+            for group in self.engine.optimizer.param_groups:
+                group["lr"] = state.learning_rate
+
+    def _tensors(self, dense: dict[str, Any]) -> dict[str, Any]:
+        return {"table": self.table.state(), "dense": dense}
+
+    def _signature(self) -> dict[str, Any]:
+        shapes = {name: list(parameter_shape(p)) for name, p in self.engine.module.named_parameters()}
+        return {"items": [self.table.num_items, self.table.width], "dense": shapes}
+
+    def _refuse_other_model(self, place: Path, stored: dict[str, Any]) -> None:
+        own = self._signature()
+        if stored["items"] != own["items"]:
+            raise UserError(
+                f"{place}: checkpoint of another model: its item table is {stored['items']}, "
+                f"the configuration and data give {own['items']}"
+            )
+        for name in sorted(set(stored["dense"]) | set(own["dense"])):
+            theirs, ours = stored["dense"].get(name), own["dense"].get(name)
+            if theirs != ours:
+                raise UserError(
+                    f"{place}: checkpoint of another model: {name} is {theirs or 'absent'} there, "
+                    f"{ours or 'absent'} here; use the configuration it was trained with"
+                )
+
+    def _point(self, place: Path, best: bool) -> None:
+        for pointer in ("latest", "best") if best else ("latest",):
+            target = self.folder / pointer
+            partial = target.with_suffix(".partial")
+            partial.write_text(place.name + "\n", encoding="utf-8")
+            partial.replace(target)
+        named = {(self.folder / p).read_text(encoding="utf-8").strip() for p in ("latest", "best") if self.has(p)}
+        whole = sorted(p for p in self.folder.glob("step-*") if p.is_dir() and p.suffix != ".partial")
+        for old in whole[: -self.keep]:
+            if old.name not in named:
+                shutil.rmtree(old)
+
+
+class _MainRankError(Exception):
+    """Rank 0 failed at something that it does for all; carries its reason to the others."""
+
+
+def _on_main(action: Any) -> None:
+    """Let rank 0 act while the others wait; all raise if it fails."""
+    reason: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            action()
+        except OSError as error:
+            reason = [_reason(error)]
+    dist.broadcast_object_list(reason)
+    if reason[0] is not None:
+        raise _MainRankError(reason[0])
+
+
+def _fresh_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _publish(partial: Path, place: Path, state: dict[str, Any]) -> None:
+    (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    partial.rename(place)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, CheckpointException):
+        # One wrapped error per failed rank; the first says what happened.
+        failures = list(error.failures.values())
+        if failures:
+            error = failures[0][0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
