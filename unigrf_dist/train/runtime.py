@@ -55,13 +55,13 @@ def start(timeout_seconds: int) -> Runtime:
     return Runtime(dist.get_rank(), dist.get_world_size(), device)
 
 
-def finish(exit_status: int = 0) -> NoReturn:
-    """End this rank.
+def finish(exit_status: int, *, together: bool) -> NoReturn:
+    """End this rank with ``exit_status``; ``together`` waits for the other ranks first.
 
     The interpreter's own end is skipped: a gloo thread may still hold a Python object then, and aborts the
     process after all work is done.
     """
-    if exit_status == 0:
+    if together and dist.is_initialized():
         dist.barrier()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,0 +1,69 @@
+"""From a configuration and a data set to the parts of a run, on every rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unigrf_dist.config import Config
+from unigrf_dist.config.task_rule import label_table
+from unigrf_dist.data import Dataset, open_dataset
+from unigrf_dist.errors import UserError
+from unigrf_dist.model.scorer import ModelScorer
+from unigrf_dist.model.tables import ItemTable
+from unigrf_dist.model.unigrf import UniGRF
+from unigrf_dist.train.engine import build_engine
+from unigrf_dist.train.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The model and the data, ready for training or evaluation."""
+
+    config: Config
+    runtime: Runtime
+    dataset: Dataset
+    engine: Any
+    table: ItemTable
+    scorer: ModelScorer
+
+
+def build_parts(config: Config, runtime: Runtime) -> Parts:
+    """Open the data and build table, dense model and engine; collective.
+
+    Raises:
+        UserError: the data does not fit the configuration.
+    """
+    dataset = open_dataset(config.data.path)
+    labels = task_labels(config, dataset)
+    table = ItemTable(
+        config.tables,
+        num_items=dataset.num_items,
+        width=config.model.width,
+        device=runtime.device,
+        seed=config.train.seed,
+    )
+    torch.manual_seed(config.train.seed)
+    engine = build_engine(config, UniGRF(config, labels))
+    return Parts(config, runtime, dataset, engine, table, ModelScorer(config, engine, table, labels))
+
+
+def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
+    """Label of every behaviour of the data under every ranking task of the configuration."""
+    try:
+        return label_table([task.rule for task in config.objective.ranking], dataset.manifest.behaviours)
+    except ValueError as error:
+        raise UserError(f"objective.ranking: {error}") from error
+
+
+def users_per_rank(config: Config, world_size: int) -> int:
+    """This rank's share of the global batch."""
+    users = config.train.global_batch_users
+    if users % world_size:
+        raise UserError(
+            f"train.global_batch_users = {users} does not divide by {world_size} ranks; "
+            f"the nearest that does is {max(1, round(users / world_size)) * world_size}"
+        )
+    return users // world_size

@@ -1,0 +1,59 @@
+"""Starts rank programs on this machine: alone, or under the deepspeed launcher.
+
+For several hosts the launcher is called directly, see ``launchers/``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from unigrf_dist.train.runtime import free_port
+
+
+def launch(module: str, arguments: list[str], *, ranks: int) -> int:
+    """Run ``python -m module arguments`` on ``ranks`` ranks and return the exit status."""
+    command = [sys.executable, "-m", module] if ranks == 1 else _deepspeed(module, ranks)
+    process = subprocess.Popen([*command, *arguments], env=_environment(ranks))
+    # Ctrl-C reaches the whole foreground group by itself. SIGTERM comes to this process alone: hand it to
+    # the ranks too, which save and stop.
+    handlers = {
+        signal.SIGTERM: lambda number, frame: _forward(process),
+        signal.SIGINT: signal.SIG_IGN,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _deepspeed(module: str, ranks: int) -> list[str]:
+    launcher = Path(sys.executable).with_name("deepspeed")
+    address = ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    return [sys.executable, str(launcher), "--num_gpus", str(ranks), *address, "--module", module]
+
+
+def _environment(ranks: int) -> dict[str, str]:
+    import torch
+
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    # Ranks share the cores; more threads than cores make all of them slower.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    if not torch.cuda.is_available():
+        environment.setdefault("DS_ACCELERATOR", "cpu")
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    return environment
+
+
+def _forward(process: subprocess.Popen[bytes], _frame: FrameType | None = None) -> None:
+    import psutil
+
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
