@@ -48,20 +48,23 @@ def resolve_implementation(
     try:
         chosen = Implementation(implementation)
     except ValueError:
-        names = ", ".join(member.value for member in (Implementation.AUTO, *available))
-        raise ValueError(f"{operator}: implementation must be one of {names}, got {implementation!r}") from None
+        raise _not_available(operator, str(implementation), available) from None
     if chosen is Implementation.AUTO:
         on_gpu = device.type == "cuda" and Implementation.TRITON in available
         return Implementation.TRITON if on_gpu else Implementation.TORCH
     if chosen not in available:
-        names = ", ".join(member.value for member in (Implementation.AUTO, *available))
-        raise ValueError(f"{operator}: implementation must be one of {names}, got {chosen.value!r}")
+        raise _not_available(operator, chosen.value, available)
     if chosen is Implementation.TRITON and device.type == "cpu" and not triton_is_interpreted():
         raise ValueError(
             f"{operator}: implementation 'triton' needs CUDA tensors, got tensors on {device}; "
-            "use 'auto' or 'torch' there, or set TRITON_INTERPRET=1 before the start to run Triton's interpreter"
+            "use 'auto' or 'torch' there, or set TRITON_INTERPRET=1 to run Triton's interpreter"
         )
     return chosen
+
+
+def _not_available(operator: str, name: str, available: Collection[Implementation]) -> ValueError:
+    names = ", ".join(member.value for member in (Implementation.AUTO, *available))
+    return ValueError(f"{operator}: implementation must be one of {names}, got {name!r}")
 
 
 def triton_is_interpreted() -> bool:

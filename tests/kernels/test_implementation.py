@@ -39,7 +39,8 @@ def test_auto_takes_torch_on_cuda_when_the_operator_has_no_triton_kernel() -> No
 
 
 def test_triton_on_cpu_is_refused_and_never_replaced() -> None:
-    with pytest.raises(ValueError, match=r"^op: implementation 'triton' needs CUDA tensors, got tensors on cpu; "):
+    expected = r"^op: implementation 'triton' needs CUDA tensors, got tensors on cpu; "
+    with pytest.raises(ValueError, match=expected):
         resolve_implementation("op", "triton", CPU)
 
 

@@ -1,0 +1,120 @@
+"""``jagged_attention``: signature, contract, choice of implementation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..implementation import Implementation, resolve_implementation
+from .checks import check_operands, check_scores
+from .plan import AttentionPlan, plan_attention
+from .reference import reference_attention
+
+
+def jagged_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    *,
+    activation: str = "silu",
+    scale: float,
+    scaling_length: float | None = None,
+    num_candidates: Tensor | None = None,
+    window: int | None = None,
+    position_bias: Tensor | None = None,
+    time_bias: Tensor | None = None,
+    query_times: Tensor | None = None,
+    key_times: Tensor | None = None,
+    max_length: int | None = None,
+    plan: AttentionPlan | None = None,
+    implementation: Implementation | str = "auto",
+    deterministic: bool = False,
+) -> Tensor:
+    """Causal attention over packed sequences.
+
+    Sequence ``b`` owns the tokens ``offsets[b]:offsets[b + 1]`` and may be empty. Its last
+    ``c = num_candidates[b]`` tokens are candidates, the ``h`` before them its history; token ``t`` has
+    position ``pos(t) = min(t, h)``. A history token sees itself and what came before it; a candidate sees the
+    whole history and itself, no other candidate. With ``window``, a key is visible only if
+    ``pos(i) - pos(j) < window``. For a visible pair and head::
+
+        s_ij  = scale * <q_i, k_j> + position_bias[head, min(pos(i) - pos(j), P - 1)]
+                + time_bias[head, bucket(query_times[i] - key_times[j])]
+        out_i = sum_j silu(s_ij) / scaling_length * v_j         activation "silu" (HSTU, arXiv 2402.17152)
+        out_i = sum_j softmax_j(s_ij) * v_j                     activation "softmax"
+
+    with ``bucket(dt) = min(floor(log(max(1, |dt|)) / 0.301), num_buckets - 1)``, see `buckets`.
+
+    Args:
+        q: ``[T, H, D]`` floating point; ``T`` tokens of all sequences, packed.
+        k: ``[T, Hkv, D]``, ``H`` a multiple of ``Hkv``; query head ``a`` uses key head ``a // (H / Hkv)``.
+        v: ``[T, Hkv, D]``.
+        offsets: ``[B + 1]`` int64, from 0 to ``T``.
+        activation: ``"silu"`` or ``"softmax"``.
+        scale: factor of the products.
+        scaling_length: divisor of the silu weights. A constant of the model: were it the longest sequence of
+            the batch, outputs would depend on who else is in the batch. None for softmax.
+        num_candidates: ``[B]`` int64, at most the length of each sequence.
+        window: positions that a token looks back, itself included; at least 1.
+        position_bias: ``[H, P]`` floating point.
+        time_bias: ``[H, num_buckets]`` floating point; needs both times.
+        query_times: ``[T]`` int64, seconds: the moment at which token ``i`` asks.
+        key_times: ``[T]`` int64, seconds: the moment at which token ``j`` happened.
+        max_length: upper bound on a sequence's length; spares CUDA a wait for the host.
+        plan: `plan_attention` of the same structure, shared by the layers of a model so that what depends on
+            the structure alone is derived once per batch. ``num_candidates``, ``window``, both times and
+            ``max_length`` are then taken from it and need not be repeated.
+        implementation: ``"auto"`` (Triton on CUDA, else torch), ``"triton"``, ``"torch"``, ``"reference"``.
+        deterministic: bit-equal results on repetition, also on CUDA; the CPU is always deterministic for a
+            fixed number of threads.
+
+    Returns:
+        ``[T, H, D]`` in the dtype of ``q``; once differentiable in ``q``, ``k``, ``v`` and both biases.
+
+    Raises:
+        ValueError, TypeError: an argument breaks this contract, or the implementation cannot run here.
+    """
+    if plan is None:
+        plan = plan_attention(
+            offsets,
+            num_candidates=num_candidates,
+            window=window,
+            query_times=query_times,
+            key_times=key_times,
+            max_length=max_length,
+        )
+    else:
+        plan.check_matches(offsets, num_candidates, window, query_times, key_times, max_length)
+    check_operands(q, k, v, plan.offsets, plan.query_times)
+    check_scores(q, activation, scale, scaling_length, position_bias, time_bias, plan.query_times)
+    chosen = resolve_implementation("jagged_attention", implementation, q.device)
+    if chosen is Implementation.TRITON:
+        from .autograd import triton_attention
+
+        return triton_attention(
+            q,
+            k,
+            v,
+            plan.offsets,
+            activation=activation,
+            scale=scale,
+            scaling_length=scaling_length,
+            num_candidates=plan.num_candidates,
+            window=plan.window,
+            position_bias=position_bias,
+            time_bias=time_bias,
+            query_times=plan.query_times,
+            key_times=plan.key_times,
+            max_length=plan.max_length,
+            deterministic=deterministic,
+        )
+    return reference_attention(
+        q,
+        k,
+        v,
+        plan,
+        scale=scale,
+        scaling_length=scaling_length,
+        position_bias=position_bias,
+        time_bias=time_bias,
+    )

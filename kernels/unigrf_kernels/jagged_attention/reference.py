@@ -1,0 +1,67 @@
+"""The definition of ``jagged_attention``: one sequence at a time, every score in memory."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .buckets import time_buckets
+from .plan import AttentionPlan
+
+
+def reference_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    plan: AttentionPlan,
+    *,
+    scale: float,
+    scaling_length: float | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+) -> Tensor:
+    """``[T, H, D]`` in the dtype of ``q``; arguments as in `jagged_attention`. Memory is heads * length^2.
+
+    ``scaling_length`` None means softmax, a number means silu.
+    """
+    group_size = q.shape[1] // k.shape[1]
+    k = k.repeat_interleave(group_size, dim=1)
+    v = v.repeat_interleave(group_size, dim=1)
+    bounds = plan.offsets.tolist()
+    candidates = [0] * (len(bounds) - 1) if plan.num_candidates is None else plan.num_candidates.tolist()
+
+    outputs = []
+    for start, stop, num_candidates in zip(bounds[:-1], bounds[1:], candidates, strict=True):
+        tokens = slice(start, stop)
+        position, visible = structure(stop - start, num_candidates, plan.window, q.device)
+        scores = scale * torch.einsum("ihd,jhd->hij", q[tokens], k[tokens])
+        if position_bias is not None:
+            distance = (position[:, None] - position[None, :]).clamp(0, position_bias.shape[1] - 1)
+            scores = scores + position_bias[:, distance].to(q.dtype)
+        if time_bias is not None:
+            assert plan.query_times is not None
+            assert plan.key_times is not None
+            difference = plan.query_times[tokens, None] - plan.key_times[None, tokens]
+            bucket = time_buckets(difference, time_bias.shape[1])
+            scores = scores + time_bias[:, bucket].to(q.dtype)
+        if scaling_length is not None:
+            weights = F.silu(scores).masked_fill(~visible, 0) / scaling_length
+        else:
+            weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
+        outputs.append(torch.einsum("hij,jhd->ihd", weights, v[tokens]))
+    return torch.cat(outputs) if outputs else q + 0 * (k + v)
+
+
+def structure(
+    length: int, num_candidates: int, window: int | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Positions ``[length]`` int64 of a sequence's tokens, and ``[length, length]`` bool: query sees key."""
+    index = torch.arange(length, device=device)
+    history = length - num_candidates
+    position = index.clamp(max=history)
+    query, key = index[:, None], index[None, :]
+    visible = (key <= query) & ((key < history) | (key == query))
+    if window is not None:
+        visible &= position[:, None] - position[None, :] < window
+    return position, visible

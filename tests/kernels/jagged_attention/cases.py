@@ -1,0 +1,224 @@
+"""Inputs chosen to hurt, the float64 oracle, and the rule that says how near is near enough.
+
+Every implementation of ``jagged_attention`` is tested on the cases of this file and on no others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unigrf_kernels.jagged_attention import jagged_attention
+
+FORWARD_FACTOR = 2
+BACKWARD_FACTOR = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """Shapes and options of one call."""
+
+    name: str
+    lengths: tuple[int, ...]
+    num_heads: int = 1
+    num_key_heads: int = 1
+    head_dim: int = 16
+    activation: str = "silu"
+    candidates: tuple[int, ...] | None = None
+    window: int | None = None
+    num_positions: int = 0
+    """Columns of the position bias; 0: no position bias."""
+    num_buckets: int = 0
+    """Columns of the time bias; 0: no time bias."""
+    times: str = "distinct"
+    """``distinct``, ``pairs`` or ``shifted``: see `make_times`."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(self.lengths)
+
+
+LENGTHS = (0, 37, 1, 0, 70, 2, 33, 0)
+
+CASES = [
+    Case("plain", LENGTHS),
+    Case("no-sequences", ()),
+    Case("only-empty", (0, 0)),
+    Case("one-token", (1,)),
+    Case("both-biases", LENGTHS, num_positions=200, num_buckets=40),
+    Case("both-biases-two-heads", LENGTHS, num_heads=2, num_key_heads=2, num_positions=11, num_buckets=5),
+    Case("position-only", LENGTHS, num_positions=33),
+    Case("time-only", LENGTHS, num_buckets=12),
+    Case("one-row-tables", LENGTHS, num_positions=1, num_buckets=1),
+    Case("pairs", (0, 38, 2, 70, 33), num_positions=50, num_buckets=40, times="pairs"),
+    Case("shifted", (0, 38, 2, 70, 33, 1), num_positions=50, num_buckets=40, times="shifted"),
+    Case("candidates", LENGTHS, candidates=(0, 5, 1, 0, 9, 0, 33, 0)),
+    Case(
+        "candidates-biases",
+        LENGTHS,
+        num_heads=2,
+        num_key_heads=2,
+        candidates=(0, 5, 1, 0, 9, 2, 33, 0),
+        num_positions=30,
+        num_buckets=40,
+    ),
+    Case(
+        "candidates-pairs", (38, 20, 7), candidates=(4, 3, 7), num_positions=64, num_buckets=40, times="pairs"
+    ),
+    Case("window", LENGTHS, window=9, num_positions=30, num_buckets=20),
+    Case("window-one", LENGTHS, window=1, num_positions=30),
+    Case("window-candidates", LENGTHS, window=6, candidates=(0, 9, 0, 0, 3, 2, 1, 0), num_positions=4),
+    Case("window-pairs", (38, 71), window=7, num_positions=9, num_buckets=30, times="shifted"),
+    Case("softmax", LENGTHS, activation="softmax"),
+    Case("softmax-grouped", LENGTHS, activation="softmax", num_heads=6, num_key_heads=2, head_dim=32),
+    Case("silu-grouped", LENGTHS, num_heads=4, num_key_heads=1, num_positions=8, num_buckets=8),
+    Case(
+        "softmax-biases",
+        LENGTHS,
+        activation="softmax",
+        num_heads=2,
+        num_key_heads=2,
+        num_positions=20,
+        num_buckets=20,
+    ),
+    Case("softmax-pairs", (38, 70), activation="softmax", num_positions=99, num_buckets=20, times="pairs"),
+    Case("softmax-candidates", LENGTHS, activation="softmax", candidates=(0, 5, 1, 0, 9, 2, 33, 0)),
+    Case("softmax-window", LENGTHS, activation="softmax", window=5, num_positions=3),
+    Case("odd-head-dim", (40, 3), head_dim=25, num_positions=64, num_buckets=16),
+    Case("wide-head", (33, 17), head_dim=128),
+    Case("tile-edges", (64, 128, 127, 129, 65, 63), num_positions=300, num_buckets=40, times="pairs"),
+    Case("long", (300, 257), num_positions=512, num_buckets=64, times="pairs"),
+]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of one call, in one dtype."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    offsets: Tensor
+    grad_output: Tensor
+    options: dict[str, Any]
+
+    @property
+    def differentiable(self) -> dict[str, Tensor]:
+        """The inputs that may ask for a gradient, by name."""
+        tables = {name: self.options[name] for name in ("position_bias", "time_bias") if name in self.options}
+        return {"q": self.q, "k": self.k, "v": self.v, **tables}
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Inputs:
+        """The same call with some of `differentiable` replaced."""
+        operands = {name: tensors[name] for name in ("q", "k", "v") if name in tensors}
+        tables = {name: tensor for name, tensor in tensors.items() if name not in operands}
+        return replace(self, **operands, options={**self.options, **tables})
+
+    def to(self, target: torch.dtype | torch.device | str) -> Inputs:
+        """Values in another dtype, or everything on another device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            keep = isinstance(target, torch.dtype) and not tensor.is_floating_point()
+            return tensor if keep else tensor.to(target)
+
+        options = {
+            key: move(value) if isinstance(value, Tensor) else value for key, value in self.options.items()
+        }
+        return Inputs(*map(move, (self.q, self.k, self.v, self.offsets, self.grad_output)), options)
+
+
+def make_inputs(case: Case, dtype: torch.dtype = torch.float32, seed: int = 0) -> Inputs:
+    """Inputs of ``case``. They are exact in ``dtype``: converted to float64, the task stays the same."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, std: float = 1.0) -> Tensor:
+        return (torch.randn(shape, generator=generator, dtype=torch.float64) * std).to(dtype)
+
+    options: dict[str, Any] = {"activation": case.activation, "scale": case.head_dim**-0.5}
+    if case.activation == "silu":
+        options["scaling_length"] = 48.0
+    if case.candidates is not None:
+        options["num_candidates"] = torch.tensor(case.candidates, dtype=torch.int64)
+    if case.window is not None:
+        options["window"] = case.window
+    if case.num_positions:
+        options["position_bias"] = normal(case.num_heads, case.num_positions, std=0.5)
+    if case.num_buckets:
+        options["time_bias"] = normal(case.num_heads, case.num_buckets, std=0.5)
+        options["query_times"], options["key_times"] = make_times(case, generator)
+    return Inputs(
+        q=normal(case.num_tokens, case.num_heads, case.head_dim),
+        k=normal(case.num_tokens, case.num_key_heads, case.head_dim),
+        v=normal(case.num_tokens, case.num_key_heads, case.head_dim),
+        offsets=torch.tensor((0, *case.lengths), dtype=torch.int64).cumsum(0),
+        grad_output=normal(case.num_tokens, case.num_heads, case.head_dim),
+        options=options,
+    )
+
+
+def make_times(case: Case, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Query and key times of all tokens: near and far moments, ties, and some that go backwards.
+
+    "pairs": tokens 2m and 2m + 1 of a sequence share their time, as an item and its behaviour do. "shifted":
+    keys likewise, but query 2m + 1 asks at the moment of the next pair, as a model does that knows when it is
+    asked.
+    """
+    sequences = []
+    for length in case.lengths:
+        gaps = torch.rand(length, generator=generator, dtype=torch.float64) * 16 - 1
+        moments = 978_300_760 + (gaps.exp() * (gaps > 0)).to(torch.int64).cumsum(0)
+        if length > 4:
+            moments[length // 2] = moments[0] - 5
+        if case.times == "distinct":
+            delay = torch.randint(0, 50, (length,), generator=generator)
+            sequences.append((moments + delay, moments))
+            continue
+        pair = torch.arange(length) // 2
+        asked = (torch.arange(length) + 1) // 2 if case.times == "shifted" else pair
+        sequences.append((moments[asked], moments[pair]))
+    if not sequences:
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    return torch.cat([query for query, _ in sequences]), torch.cat([key for _, key in sequences])
+
+
+def run(inputs: Inputs, implementation: str, **options: Any) -> dict[str, Tensor]:
+    """Output and the gradients of all differentiable inputs, by name."""
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in inputs.differentiable.items()}
+    call = inputs.with_tensors(leaves)
+    out = jagged_attention(
+        call.q, call.k, call.v, call.offsets, **call.options, **options, implementation=implementation
+    )
+    gradients = torch.autograd.grad(out, list(leaves.values()), inputs.grad_output)
+    return {"out": out.detach(), **dict(zip(leaves, gradients, strict=True))}
+
+
+def oracle(inputs: Inputs) -> dict[str, Tensor]:
+    """The truth: the reference in float64."""
+    return run(inputs.to(torch.float64), "reference")
+
+
+def assert_as_exact_as_eager(inputs: Inputs, actual: dict[str, Tensor]) -> None:
+    """Error against float64 at most 2x (output) or 5x (gradients) that of plain PyTorch, plus a rounding band.
+
+    The band is one unit in the last place of the largest exact value: below that, a comparison with eager's
+    own error is a matter of luck.
+    """
+    exact = oracle(inputs)
+    eager = run(inputs, "reference")
+    assert actual.keys() == exact.keys()
+    for name, truth in exact.items():
+        assert actual[name].dtype == eager[name].dtype, name
+        assert actual[name].shape == truth.shape, name
+        if truth.numel() == 0:
+            continue
+        factor = FORWARD_FACTOR if name == "out" else BACKWARD_FACTOR
+        band = torch.finfo(actual[name].dtype).eps * truth.abs().max().item()
+        allowed = factor * (eager[name].double() - truth).abs().max().item() + band
+        error = (actual[name].double() - truth).abs().max().item()
+        assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}"
