@@ -18,6 +18,7 @@ from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.backbone import build_backbone
 from unigrf_dist.model.tokens import has_next_event, interleave, token_layout
 from unigrf_dist.objective.negatives import Negatives
+from unigrf_dist.phases import Phases
 
 _INIT_STD = 0.02
 
@@ -43,11 +44,13 @@ class UniGRF(nn.Module):
     Args:
         config: the run's configuration.
         labels: ``[num_behaviours][A]`` label of each behaviour code under each ranking task, NaN if none.
+        phases: names the loss inside the forward.
     """
 
-    def __init__(self, config: Config, labels: Sequence[Sequence[float]]) -> None:
+    def __init__(self, config: Config, labels: Sequence[Sequence[float]], phases: Phases) -> None:
         super().__init__()
-        model, self.objective, self.kernel = config.model, config.objective, config.kernel
+        self.objective, self.kernel, self.phases = config.objective, config.kernel, phases
+        model = config.model
         max_events = config.data.max_events + 1  # the history and the event to predict
         self.max_tokens = 2 * max_events
         self.dropout, self.query_time_visible = model.dropout, model.query_time_visible
@@ -92,7 +95,8 @@ class UniGRF(nn.Module):
         if negatives is None:
             return self._scores(hidden, batch)
         assert negative_vectors is not None
-        return self._losses(hidden, items, batch, negatives, negative_vectors)
+        with self.phases("loss"):
+            return self._losses(hidden, items, batch, negatives, negative_vectors)
 
     def encode(self, items: Tensor, batch: JaggedBatch, seed: int | None) -> Tensor:
         """``[E, D]`` item vectors → ``[T, D]`` hidden states of the interleaved tokens."""

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from unigrf_dist.train.build import Parts, build_parts
 from unigrf_dist.train.loop import build_step, build_stream
-from unigrf_dist.train.phases import Phases
+from unigrf_dist.phases import Phases
 from unigrf_dist.train.worker import run_worker
 
 _WARM_UP_STEPS = 5
@@ -40,7 +40,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from unigrf_dist.train.runtime import start
 
     config = load_config(arguments.config, arguments.set)
-    parts = build_parts(config, start(config.train.timeout_seconds))
+    parts = build_parts(config, start(config.train.timeout_seconds), Phases(timed=True))
     figures = measure(parts, arguments.steps)
     if parts.runtime.is_main:
         _show(figures)
@@ -55,8 +55,7 @@ def measure(parts: Parts, steps: int) -> dict[str, Any]:
     Returns:
         interactions per second over all ranks, milliseconds per step and phase, and peak memory, of rank 0.
     """
-    phases = Phases(timed=True)
-    step, stream = build_step(parts, phases), build_stream(parts)
+    phases, step, stream = parts.phases, build_step(parts), build_stream(parts)
     batches = chain.from_iterable(stream.epoch(epoch) for epoch, _ in enumerate(repeat(None)))
     events = torch.zeros(())
     start = 0.0

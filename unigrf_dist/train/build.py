@@ -14,6 +14,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.model.scorer import ModelScorer
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
+from unigrf_dist.phases import Phases
 from unigrf_dist.train.engine import build_engine
 from unigrf_dist.train.runtime import Runtime
 
@@ -28,10 +29,16 @@ class Parts:
     engine: Any
     table: ItemTable
     scorer: ModelScorer
+    phases: Phases
 
 
-def build_parts(config: Config, runtime: Runtime) -> Parts:
+def build_parts(config: Config, runtime: Runtime, phases: Phases | None = None) -> Parts:
     """Open the data and build table, dense model and engine; collective.
+
+    Args:
+        config: of the run.
+        runtime: this rank.
+        phases: names the parts of a step; a benchmark passes a timed one.
 
     Raises:
         UserError: the data does not fit the configuration.
@@ -46,8 +53,10 @@ def build_parts(config: Config, runtime: Runtime) -> Parts:
         seed=config.train.seed,
     )
     torch.manual_seed(config.train.seed)
-    engine = build_engine(config, UniGRF(config, labels))
-    return Parts(config, runtime, dataset, engine, table, ModelScorer(config, engine, table, labels))
+    phases = phases or Phases()
+    engine = build_engine(config, UniGRF(config, labels, phases))
+    scorer = ModelScorer(config, engine, table, labels)
+    return Parts(config, runtime, dataset, engine, table, scorer, phases)
 
 
 def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:

@@ -14,14 +14,13 @@ from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.train.build import Parts, users_per_rank
 from unigrf_dist.train.checkpoint import Checkpoints, TrainState
 from unigrf_dist.train.engine import base_learning_rate
-from unigrf_dist.train.phases import Phases
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.step import StepOutcome, TrainStep
 from unigrf_dist.train.stop import StopRequest
 from unigrf_dist.train.telemetry import Reporter
 
 
-def build_step(parts: Parts, phases: Phases | None = None) -> TrainStep:
+def build_step(parts: Parts) -> TrainStep:
     """The training step over ``parts``."""
     config, device = parts.config, parts.runtime.device
     return TrainStep(
@@ -36,7 +35,7 @@ def build_step(parts: Parts, phases: Phases | None = None) -> TrainStep:
         build_weighter(config.objective.weighter, device),
         table_rate_ratio=config.tables.learning_rate / base_learning_rate(config),
         seed=config.train.seed,
-        phases=phases or Phases(),
+        phases=parts.phases,
     )
 
 

@@ -13,7 +13,7 @@ from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.objective.negatives import NegativeSource
 from unigrf_dist.objective.weighter import Weighter
-from unigrf_dist.train.phases import Phases
+from unigrf_dist.phases import Phases
 
 _SEEDS_PER_STEP = 4096  # room for a dropout seed of each layer and rank
 

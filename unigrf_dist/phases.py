@@ -11,24 +11,30 @@ import torch
 
 
 class Phases:
-    """``with phases("forward"): …`` marks a part of the step.
+    """``with phases("forward"): …`` marks a part of the step; parts may lie inside parts.
 
     Args:
-        timed: also sum up wall seconds per name in ``seconds``. On CUDA the device is synchronised at each
-            end, so only benchmarks do this.
+        timed: also sum up wall seconds per name in ``seconds``, each without the parts inside it. On CUDA the
+            device is synchronised at each end, so only benchmarks do this.
     """
 
     def __init__(self, *, timed: bool = False) -> None:
         self.timed = timed
         self.seconds: dict[str, float] = defaultdict(float)
+        self._inside = [0.0]  # seconds spent in the parts inside each open one
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         with torch.profiler.record_function(name):
-            start = self._now() if self.timed else 0.0
+            if not self.timed:
+                yield
+                return
+            start = self._now()
+            self._inside.append(0.0)
             yield
-            if self.timed:
-                self.seconds[name] += self._now() - start
+            spent = self._now() - start
+            self.seconds[name] += spent - self._inside.pop()
+            self._inside[-1] += spent
 
     @staticmethod
     def _now() -> float:
