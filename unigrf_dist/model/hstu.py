@@ -50,15 +50,13 @@ class HSTUBlock(nn.Module):
             q.view(-1, self.heads, self.inner // self.heads),
             k.view(-1, self.heads, self.inner // self.heads),
             v.view(-1, self.heads, self.inner // self.heads),
-            layout.offsets,
+            layout.attention.offsets,
             activation="silu",
             scale=1.0,
             scaling_length=self.scaling_length,
             position_bias=self.position_bias,
             time_bias=self.time_bias,
-            query_times=layout.query_times if self.time_bias is not None else None,
-            key_times=layout.key_times if self.time_bias is not None else None,
-            max_length=layout.max_length,
+            plan=layout.attention,
             implementation=self.kernel,
         )
         gated = gated_norm_dropout(

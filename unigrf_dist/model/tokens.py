@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from unigrf_kernels.jagged_attention import AttentionPlan, plan_attention
 
 from unigrf_dist.data.batch import JaggedBatch
 
@@ -19,22 +20,17 @@ class TokenLayout:
     """Where the tokens of a batch lie, in sequence and in time.
 
     Attributes:
-        offsets: ``[B + 1]`` int64, first token of each user.
         positions: ``[E]`` int64, index of each event in its user's sequence.
-        query_times: ``[T]`` int64 seconds, the moment at which a token's prediction is asked for.
-        key_times: ``[T]`` int64 seconds, the moment of the token's event.
-        max_length: bound on the tokens of one user, known without looking at the device.
+        attention: who sees whom and when; made once per batch and shared by all blocks. Its query times are
+            the moments at which a token's prediction is asked for, its key times those of the token's event.
     """
 
-    offsets: Tensor
     positions: Tensor
-    query_times: Tensor
-    key_times: Tensor
-    max_length: int
+    attention: AttentionPlan
 
 
 def token_layout(batch: JaggedBatch, *, max_length: int, query_time_visible: bool) -> TokenLayout:
-    """Lay out the tokens of ``batch``.
+    """Lay out the tokens of ``batch``, whose users have at most ``max_length`` of them.
 
     An item token asks at the time of its own event: the item is shown, the behaviour is not known. A behaviour
     token asks for the next item; if ``query_time_visible`` it knows the time of that next event.
@@ -43,13 +39,13 @@ def token_layout(batch: JaggedBatch, *, max_length: int, query_time_visible: boo
     if query_time_visible and batch.num_events:
         next_times = torch.where(has_next_event(batch), times.roll(-1), times)
     starts = torch.repeat_interleave(batch.offsets[:-1], batch.lengths, output_size=batch.num_events)
-    return TokenLayout(
-        offsets=batch.offsets * 2,
-        positions=torch.arange(batch.num_events, device=batch.device) - starts,
+    attention = plan_attention(
+        batch.offsets * 2,
         query_times=torch.stack([times, next_times], dim=1).flatten(),
         key_times=times.repeat_interleave(2, output_size=2 * batch.num_events),
         max_length=max_length,
     )
+    return TokenLayout(torch.arange(batch.num_events, device=batch.device) - starts, attention)
 
 
 def has_next_event(batch: JaggedBatch) -> Tensor:

@@ -1,0 +1,37 @@
+"""Ranking tasks as rules on behaviours."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from unigrf_dist.config.task_rule import label_table, parse_rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "label"),
+    [
+        ("rating >= 4", 4, 1),
+        ("rating >= 4", 3.5, 0),
+        ("rating > 4", 4, 0),
+        ("rating == 4", 4, 1),
+        ("rating != 4", 4, 0),
+        ("rating <= 2.5", 2.5, 1),
+        ("rating < -1", 0, 0),
+    ],
+)
+def test_a_rule_labels_a_value(rule: str, value: float, label: float) -> None:
+    assert parse_rule(rule).label({"rating": value}) == label
+
+
+def test_a_behaviour_without_the_value_has_no_label() -> None:
+    table = label_table(["click == 1", "like == 1"], [{"click": 1.0}, {"click": 0.0, "like": 1.0}])
+    assert table[0][0] == 1
+    assert math.isnan(table[0][1])
+    assert table[1] == [0.0, 1.0]
+
+
+def test_a_rule_on_an_unknown_value_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"needs 'stars'.*have: click, rating"):
+        label_table(["stars >= 4"], [{"rating": 1.0}, {"click": 1.0}])
