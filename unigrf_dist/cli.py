@@ -21,7 +21,7 @@ app.add_typer(bench, name="bench")
 
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 Ranks = Annotated[int, typer.Option(min=1, help="Processes on this machine; more than one start under deepspeed.")]
-Overrides = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a value.")]  # noqa: UP045 (typer reads the annotation at run time on 3.10)
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value.")]
 
 
 @app.command()
@@ -73,7 +73,9 @@ def evaluate(
 @app.command()
 def report(
     run: RunFolder,
-    out: Annotated[Optional[Path], typer.Option(help="HTML file; report.html in the run's folder if left out.")] = None,  # noqa: UP045
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file; report.html in the run's folder if left out.")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from unigrf_dist.report import write_report

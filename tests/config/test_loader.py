@@ -67,7 +67,11 @@ def test_an_exponent_without_a_dot_is_a_number(tmp_path: Path) -> None:
         (MINIMAL, "data.path.x=1", ["--set data.path.x=1", "not a section"]),
         (MINIMAL, "deepspeed.fp16.enabled=true", ["deepspeed.fp16.enabled", "bf16"]),
         (MINIMAL, "deepspeed.gradient_accumulation_steps=2", ["gradient_accumulation_steps is 2", "only 1"]),
-        (MINIMAL, "deepspeed.train_batch_size=64", ["deepspeed.train_batch_size", "train.global_batch_users"]),
+        (
+            MINIMAL,
+            "deepspeed.train_batch_size=64",
+            ["deepspeed.train_batch_size", "train.global_batch_users"],
+        ),
         (MINIMAL, "deepspeed.bf16.enabled=true", ["stage 0", "master weights", "stage 1, 2 or 3"]),
         (MINIMAL, "deepspeed.zero_optimization.stage=4", ["stage is 4", "0, 1, 2, 3"]),
         (MINIMAL, "deepspeed.optimizer.type=Lion", ["'Lion'", "Adam, AdamW"]),
@@ -97,7 +101,7 @@ def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent.yaml"):
+    with pytest.raises(UserError, match=r"absent\.yaml"):
         load_config(tmp_path / "absent.yaml")
 
 

@@ -39,7 +39,7 @@ def _bf16_keeps_master_weights(config: Config) -> Iterator[str]:
     stage = config.deepspeed.get("zero_optimization", {}).get("stage", 0)
     if config.deepspeed.get("bf16", {}).get("enabled") and stage == 0:
         yield (
-            "deepspeed.bf16.enabled with zero_optimization.stage 0 keeps no fp32 master weights and trains worse; "
+            "deepspeed.bf16.enabled with zero_optimization.stage 0 keeps no fp32 master weights and trains worse: "
             "use stage 1, 2 or 3"
         )
 

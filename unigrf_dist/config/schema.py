@@ -23,7 +23,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     path: Path = Field(description="Folder written by `unigrf prepare` or `unigrf synthesize`.")
     max_events: int = Field(200, ge=1, description="Events of history the model sees; the latest are kept.")
-    shuffle_users: int = Field(8192, ge=1, description="Users shuffled together; the stream's memory grows with it.")
+    shuffle_users: int = Field(
+        8192, ge=1, description="Users shuffled together; the stream's memory grows with it."
+    )
     prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step.")
 
 
@@ -58,7 +60,7 @@ class TableConfig(Section):
 class RetrievalConfig(Section):
     negatives: Literal["full", "sampled", "in_batch"] = Field(
         "full",
-        description="Softmax over the whole catalogue, over shared samples, or over the items of the rank's batch.",
+        description="Softmax over the catalogue, over shared samples, or over the items of the rank's batch.",
     )
     num_negatives: int = Field(512, ge=1, description="Shared samples per step (`sampled` only).")
     distribution: Literal["uniform", "log_popularity"] = Field(
@@ -66,7 +68,9 @@ class RetrievalConfig(Section):
     )
     logq_correction: bool = Field(True, description="Correct the logits for unequal sampling probabilities.")
     temperature: float = Field(0.05, gt=0)
-    normalize: bool = Field(True, description="L2-normalise hidden states and item vectors, here and in evaluation.")
+    normalize: bool = Field(
+        True, description="L2-normalise hidden states and item vectors, here and in evaluation."
+    )
 
 
 class RankingTask(Section):
@@ -92,9 +96,13 @@ class ObjectiveConfig(Section):
 
 
 class SelectionConfig(Section):
-    metric: str = Field("ndcg@10", description="Validation figure that picks the best model, e.g. `ndcg@10`, `auc`.")
+    metric: str = Field(
+        "ndcg@10", description="Validation figure that picks the best model, e.g. `ndcg@10`, `auc`."
+    )
     every_epochs: int = Field(1, ge=1, description="Epochs between two validations.")
-    patience: int | None = Field(None, ge=1, description="Validations without a better figure before training stops.")
+    patience: int | None = Field(
+        None, ge=1, description="Validations without a better figure before training stops."
+    )
 
 
 class TrainConfig(Section):
@@ -104,13 +112,17 @@ class TrainConfig(Section):
     log_every_steps: int = Field(10, ge=1)
     checkpoint_every_epochs: int = Field(1, ge=1)
     keep_checkpoints: int = Field(1, ge=1, description="Latest checkpoints kept, besides the best one.")
-    timeout_seconds: int = Field(600, ge=10, description="Longest wait of a collective before the run ends with an error.")
+    timeout_seconds: int = Field(
+        600, ge=10, description="Longest wait of a collective before the run ends with an error."
+    )
     selection: SelectionConfig = Field(default_factory=SelectionConfig)
 
 
 class EvaluateConfig(Section):
     batch_users: int = Field(128, ge=1, description="Users per batch and rank.")
-    bootstrap_samples: int = Field(1000, ge=10, description="Resamples of the users behind each confidence interval.")
+    bootstrap_samples: int = Field(
+        1000, ge=10, description="Resamples of the users behind each confidence interval."
+    )
 
 
 class Config(Section):
@@ -123,7 +135,9 @@ class Config(Section):
     train: TrainConfig
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     kernel: Literal["auto", "triton", "torch"] = Field("auto", description="`auto` takes Triton on CUDA.")
-    deepspeed: dict[str, Any] = Field(description="DeepSpeed's own configuration: ZeRO, bf16, optimizer, scheduler.")
+    deepspeed: dict[str, Any] = Field(
+        description="DeepSpeed's own configuration: ZeRO, bf16, optimizer, scheduler."
+    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:

@@ -44,7 +44,9 @@ def parse_rule(text: str) -> TaskRule:
     """
     match = _RULE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no task rule; write NAME COMPARISON NUMBER, as in 'rating >= 4' or 'click == 1'")
+        raise ValueError(
+            f"{text!r} is no task rule; write NAME COMPARISON NUMBER, as in 'rating >= 4' or 'click == 1'"
+        )
     name, comparison, threshold = match.groups()
     return TaskRule(name, comparison, float(threshold))
 
@@ -59,5 +61,7 @@ def label_table(rules: Sequence[str], behaviours: Sequence[Mapping[str, float]])
     parsed = [parse_rule(rule) for rule in rules]
     for rule in parsed:
         if rule.name not in known:
-            raise ValueError(f"task rule '{rule}' needs '{rule.name}', but the data's behaviours have: {', '.join(known)}")
+            raise ValueError(
+                f"task rule '{rule}' needs '{rule.name}', but the data's behaviours have: {', '.join(known)}"
+            )
     return [[rule.label(behaviour) for rule in parsed] for behaviour in behaviours]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from unigrf_kernels.hstu_layer import gated_norm_dropout, norm_project_silu
-from unigrf_kernels.jagged_attention import jagged_attention
 
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.tokens import TokenLayout
+from unigrf_kernels.hstu_layer import gated_norm_dropout, norm_project_silu
+from unigrf_kernels.jagged_attention import jagged_attention
 
 _INIT_STD = 0.02
 
@@ -44,7 +44,12 @@ class HSTUBlock(nn.Module):
     def forward(self, x: Tensor, layout: TokenLayout, seed: int | None) -> Tensor:
         """``[T, D]`` → ``[T, D]``."""
         u, v, q, k = norm_project_silu(
-            x, self.norm_weight, self.norm_bias, self.uvqk, splits=(self.inner,) * 4, implementation=self.kernel
+            x,
+            self.norm_weight,
+            self.norm_bias,
+            self.uvqk,
+            splits=(self.inner,) * 4,
+            implementation=self.kernel,
         )
         attended = jagged_attention(
             q.view(-1, self.heads, self.inner // self.heads),

@@ -29,6 +29,7 @@ _OPTIMIZERS = {
 # TorchRec wants the same number of samples on every rank. Ids need no samples, so they are dealt out evenly
 # to a fixed number of them; on CUDA the bucketing kernel works on the samples in parallel.
 _NUM_SAMPLES = 256
+_SHARDINGS = ["row_wise", "table_wise", "column_wise", "table_row_wise"]
 # FBGEMM stores rows of a multiple of four values; the columns added are zero and stay so.
 _WIDTH_MULTIPLE = 4
 # Rows drawn together at initialisation. Each block has its own seed, so that a rank draws only what it holds
@@ -98,9 +99,7 @@ class ItemTable:
     def shards(self) -> list[TableShard]:
         """What this rank holds; views, not copies."""
         (table,) = self.module.state_dict().values()
-        return [
-            TableShard(*shard.metadata.shard_offsets, shard.tensor.detach()) for shard in table.local_shards()
-        ]
+        return [TableShard(*shard.metadata.shard_offsets, shard.tensor.detach()) for shard in table.local_shards()]
 
     def state(self) -> dict[str, Any]:
         """Weights and fused optimizer state as sharded tensors, for a distributed checkpoint."""
@@ -128,16 +127,20 @@ def _fused_params(config: TableConfig) -> dict[str, Any]:
 
 
 def _plan(
-    config: TableConfig, collection: EmbeddingCollection, sharder: EmbeddingCollectionSharder, device: torch.device
+    config: TableConfig,
+    collection: EmbeddingCollection,
+    sharder: EmbeddingCollectionSharder,
+    device: torch.device,
 ) -> ShardingPlan:
-    world_size = dist.get_world_size()
+    world_size, width = dist.get_world_size(), collection.embedding_configs()[0].embedding_dim
     # Only fused kernels: the dense ones pool unpooled lookups on CPU in these versions, and escape the
     # fused optimizer everywhere.
     constraints = ParameterConstraints(
-        sharding_types=None if config.sharding == "planner" else [config.sharding], compute_kernels=["fused"]
+        sharding_types=_SHARDINGS if config.sharding == "planner" else [config.sharding],
+        compute_kernels=["fused"],
+        # Columns are cut only if asked for; then into as many parts as there are ranks, where they divide.
+        min_partition=_cut(width, world_size) if config.sharding == "column_wise" else None,
     )
-    if config.sharding == "planner":
-        constraints.sharding_types = ["row_wise", "table_wise", "column_wise", "table_row_wise"]
     topology = Topology(
         world_size=world_size,
         local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", world_size)),
@@ -146,6 +149,12 @@ def _plan(
     )
     planner = EmbeddingShardingPlanner(topology=topology, constraints={"item": constraints})
     return planner.collective_plan(collection, [sharder], dist.group.WORLD)
+
+
+def _cut(width: int, parts: int) -> int:
+    """Columns of one of ``parts`` equal cuts, or all columns where they do not divide."""
+    cut = width // parts
+    return cut if cut * parts == width and cut % _WIDTH_MULTIPLE == 0 else width
 
 
 def _draw_shard(shard: TableShard, width: int, std: float, seed: int) -> None:

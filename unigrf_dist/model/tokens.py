@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from unigrf_kernels.jagged_attention import AttentionPlan, plan_attention
 
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_kernels.jagged_attention import AttentionPlan, plan_attention
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from unigrf_kernels.dropout import seeded_dropout
-from unigrf_kernels.joint_loss import joint_loss
 
 from unigrf_dist.config.schema import Config
 from unigrf_dist.data.batch import JaggedBatch
@@ -19,6 +17,8 @@ from unigrf_dist.model.backbone import build_backbone
 from unigrf_dist.model.tokens import has_next_event, interleave, token_layout
 from unigrf_dist.objective.negatives import Negatives
 from unigrf_dist.phases import Phases
+from unigrf_kernels.dropout import seeded_dropout
+from unigrf_kernels.joint_loss import joint_loss
 
 _INIT_STD = 0.02
 
@@ -109,7 +109,12 @@ class UniGRF(nn.Module):
         return self.backbone(tokens, layout, seed)
 
     def _losses(
-        self, hidden: Tensor, items: Tensor, batch: JaggedBatch, negatives: Negatives, negative_vectors: Tensor
+        self,
+        hidden: Tensor,
+        items: Tensor,
+        batch: JaggedBatch,
+        negatives: Negatives,
+        negative_vectors: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         retrieval = self.objective.retrieval
         events = torch.arange(batch.num_events, device=batch.device)

@@ -16,9 +16,9 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.table import Table
 
+from unigrf_dist.phases import Phases
 from unigrf_dist.train.build import Parts, build_parts
 from unigrf_dist.train.loop import build_step, build_stream
-from unigrf_dist.phases import Phases
 from unigrf_dist.train.worker import run_worker
 
 _WARM_UP_STEPS = 5
@@ -92,7 +92,9 @@ def _peak_memory_mib() -> float:
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    )
 
 
 def _show(figures: dict[str, Any]) -> None:
@@ -105,7 +107,9 @@ def _show(figures: dict[str, Any]) -> None:
     table.add_row("all", f"{figures['milliseconds_per_step']:.1f}", "")
     console = Console()
     console.print(table)
-    console.print(f"{figures['interactions_per_step']:,.0f} interactions per step, peak {figures['peak_memory_mib']:,.0f} MiB")
+    console.print(
+        f"{figures['interactions_per_step']:,.0f} interactions per step, peak {figures['peak_memory_mib']:,.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

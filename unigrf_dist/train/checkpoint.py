@@ -85,7 +85,9 @@ class Checkpoints:
                 error = _reason(failure)
         if error:
             _on_main(lambda: shutil.rmtree(partial, ignore_errors=True))
-            raise UserError(f"{place}: the checkpoint could not be saved: {error}; earlier checkpoints are untouched")
+            raise UserError(
+                f"{place}: the checkpoint could not be saved: {error}; earlier checkpoints are untouched"
+            )
         _on_main(lambda: self._point(place, best))
         return place
 

@@ -67,9 +67,7 @@ class Trainer:
         self.parts, self.config, self.runtime = parts, parts.config, parts.runtime
         self.step, self.stream = build_step(parts), build_stream(parts)
         self.selection = Selection(self.config.train.selection)
-        self.checkpoints = Checkpoints(
-            run, parts.engine, parts.table, keep=self.config.train.keep_checkpoints
-        )
+        self.checkpoints = Checkpoints(run, parts.engine, parts.table, keep=self.config.train.keep_checkpoints)
         self.state = self._resumed() if resume else TrainState(world_size=self.runtime.world_size)
         total = self.stream.steps_per_epoch * self.config.train.epochs
         self.reporter = Reporter(run, total_steps=total, speaks=self.runtime.is_main)

@@ -46,5 +46,7 @@ def run_config(run: Path) -> Config:
         UserError: there is no run in the folder.
     """
     if not (run / CONFIG_FILE).exists():
-        raise UserError(f"{run}: no run here ({CONFIG_FILE} is missing); give the folder that `unigrf train` wrote")
+        raise UserError(
+            f"{run}: no run here ({CONFIG_FILE} is missing); give the folder that `unigrf train` wrote"
+        )
     return load_config(run / CONFIG_FILE)

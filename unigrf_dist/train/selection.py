@@ -40,5 +40,7 @@ class Selection:
         value = known.get(self.config.metric)
         if value is None:
             there = ", ".join(name for name, figure in known.items() if figure is not None)
-            raise UserError(f"train.selection.metric = {self.config.metric!r}: no such figure here; there are: {there}")
+            raise UserError(
+                f"train.selection.metric = {self.config.metric!r}: no such figure here; there are: {there}"
+            )
         return float(value)

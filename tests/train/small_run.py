@@ -1,0 +1,72 @@
+"""A run small enough for tests: configuration, batches and parts, without a data set on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from unigrf_dist.config.schema import Config
+from unigrf_dist.data.batch import JaggedBatch
+
+NUM_ITEMS = 83  # divides by no world size used here
+NUM_BEHAVIOURS = 5
+LABELS = [[float(code >= 3)] for code in range(NUM_BEHAVIOURS)]
+
+
+def small_config(stage: int = 0, **changes: Any) -> Config:
+    """A tiny HSTU run; ``changes`` are dotted keys with ``__`` for the dot."""
+    values: dict[str, Any] = {
+        "data": {"path": "unused", "max_events": 12},
+        "model": {"width": 12, "blocks": 2, "heads": 2, "head_width": 8, "dropout": 0.0, "time_buckets": 16},
+        "tables": {"learning_rate": 1e-2},
+        "objective": {"ranking": [{"rule": "rating >= 4"}]},
+        "train": {"epochs": 1, "global_batch_users": 8, "seed": 5},
+        "deepspeed": {
+            "zero_optimization": {"stage": stage},
+            "optimizer": {"type": "AdamW", "params": {"lr": 1e-2, "betas": [0.9, 0.98]}},
+            "gradient_clipping": 1.0,
+        },
+    }
+    if stage == 3:
+        # Else parameters this small are never partitioned.
+        values["deepspeed"]["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    for key, value in changes.items():
+        *sections, leaf = key.split("__")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[leaf] = value
+    return Config.model_validate(values)
+
+
+def global_batch(step: int, lengths: list[int]) -> list[JaggedBatch]:
+    """Users of ``lengths`` events each, a batch of one user per list entry; a function of ``step``."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    users = []
+    for user, length in enumerate(lengths):
+        draw = lambda high, n=length: torch.randint(high, (n,), generator=generator)  # noqa: E731
+        users.append(
+            JaggedBatch(
+                item_ids=draw(NUM_ITEMS),
+                behaviours=draw(NUM_BEHAVIOURS),
+                timestamps=draw(10**6).sort().values,
+                offsets=torch.tensor([0, length]),
+                user_ids=torch.tensor([user]),
+            )
+        )
+    return users
+
+
+def join(users: list[JaggedBatch]) -> JaggedBatch:
+    """One batch of several users."""
+    if not users:
+        return JaggedBatch.empty()
+    lengths = torch.tensor([user.num_events for user in users])
+    return JaggedBatch(
+        torch.cat([u.item_ids for u in users]),
+        torch.cat([u.behaviours for u in users]),
+        torch.cat([u.timestamps for u in users]),
+        torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
+        torch.cat([u.user_ids for u in users]),
+    )
