@@ -108,7 +108,7 @@ def _show(figures: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{figures['interactions_per_step']:,.0f} interactions per step, peak {figures['peak_memory_mib']:,.0f} MiB"
+        f"{figures['interactions_per_step']:,.0f} per step, peak {figures['peak_memory_mib']:,.0f} MiB"
     )
 
 

@@ -41,6 +41,8 @@ def start(timeout_seconds: int) -> Runtime:
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_cuda else "cpu")
     if "WORLD_SIZE" not in os.environ:
         _describe_single_rank()
+    # The deepspeed launcher names the ranks of a host otherwise than torchrun does.
+    os.environ.setdefault("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", os.environ["WORLD_SIZE"]))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
     if on_cuda:
