@@ -15,9 +15,7 @@ CPU = torch.device("cpu")
 
 
 def source(popularity: list[int], **config: object) -> NegativeSource:
-    return NegativeSource(
-        RetrievalConfig(**config), popularity=torch.tensor(popularity), seed=3, device=CPU
-    )
+    return NegativeSource(RetrievalConfig(**config), popularity=torch.tensor(popularity), seed=3, device=CPU)
 
 
 def test_full_means_the_catalogue() -> None:
@@ -36,9 +34,9 @@ def test_samples_depend_on_seed_and_step_alone() -> None:
 def test_zipfian_samples_come_as_often_as_their_log_q_says() -> None:
     popularity = [10, 500, 30, 40]  # popularity ranks: item 1, 3, 2, 0
     draws = 40_000
-    negatives = source(
-        popularity, negatives="sampled", num_negatives=draws, distribution="log_popularity"
-    ).draw(0, JaggedBatch.empty())
+    negatives = source(popularity, negatives="sampled", num_negatives=draws, distribution="log_popularity").draw(
+        0, JaggedBatch.empty()
+    )
     assert negatives.item_log_q is not None
     expected = negatives.item_log_q(torch.arange(4)).exp()
     counts = torch.bincount(negatives.ids, minlength=4)

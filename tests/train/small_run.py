@@ -70,3 +70,44 @@ def join(users: list[JaggedBatch]) -> JaggedBatch:
         torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
         torch.cat([u.user_ids for u in users]),
     )
+
+
+def small_step(config: Config) -> Any:
+    """The ``TrainStep`` of a run of ``config`` on this rank."""
+    from unigrf_dist.model.tables import ItemTable
+    from unigrf_dist.model.unigrf import UniGRF
+    from unigrf_dist.objective.negatives import NegativeSource
+    from unigrf_dist.objective.weighter import build_weighter
+    from unigrf_dist.phases import Phases
+    from unigrf_dist.train.engine import build_engine
+    from unigrf_dist.train.runtime import start
+    from unigrf_dist.train.step import TrainStep
+
+    device, seed = start(60).device, config.train.seed
+    table = ItemTable(config.tables, num_items=NUM_ITEMS, width=config.model.width, device=device, seed=seed)
+    torch.manual_seed(seed)
+    return TrainStep(
+        build_engine(config, UniGRF(config, LABELS, Phases())),
+        table,
+        NegativeSource(config.objective.retrieval, popularity=torch.arange(NUM_ITEMS), seed=1, device=device),
+        build_weighter(config.objective.weighter, device),
+        table_rate_ratio=1.0,
+        seed=seed,
+        phases=Phases(),
+    )
+
+
+def whole_weights(step: Any) -> dict[str, torch.Tensor]:
+    """All weights of a run, gathered: dense parameters in fp32 by name, and the item table."""
+    import torch.distributed as dist
+
+    from unigrf_dist.train.dense_state import read_dense_state
+
+    weights = {name: values["weight"] for name, values in read_dense_state(step.engine).items()}
+    table = torch.zeros(NUM_ITEMS, step.table.width)
+    for shard in step.table.shards():
+        rows, columns = shard.weight.shape
+        part = table[shard.row_offset :, shard.column_offset :][:rows, :columns]
+        part.copy_(shard.weight[:, : part.shape[1]])
+    dist.all_reduce(table)
+    return {**weights, "item table": table}
