@@ -1,0 +1,194 @@
+"""Forward kernel: one program computes one query tile of one head against the key tiles it sees."""
+
+# Arguments of a kernel are typed by its launch.
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .triton_tiles import (
+    LOG2_E,
+    add_position_bias,
+    add_time_bias,
+    key_tiles,
+    load_tile,
+    load_times,
+    open_work,
+    sigmoid,
+    store_tile,
+    tile_indices,
+    visible,
+)
+
+
+@triton.jit
+def attend(
+    accumulator,
+    peak,
+    total,
+    query,
+    asked,
+    first_row,
+    first_col,
+    length,
+    history,
+    k,
+    v,
+    key_times,
+    position_bias,
+    time_bias,
+    thresholds,
+    scale,
+    window,
+    num_positions,
+    last_bucket,
+    k_stride,
+    v_stride,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    HAS_CANDIDATES: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    HAS_POSITION_BIAS: tl.constexpr,
+    HAS_TIME_BIAS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """Add one key tile. Softmax keeps the running maximum `peak` and sum `total` in base 2; silu needs none."""
+    key = load_tile(k, first_col, length, k_stride, D, BLOCK_N, BLOCK_D, MASKED)
+    scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
+    if HAS_POSITION_BIAS:
+        scores = add_position_bias(
+            scores, first_row, first_col, history, position_bias, num_positions, BLOCK_M, BLOCK_N, False,
+            HAS_CANDIDATES,
+        )  # fmt: skip
+    if HAS_TIME_BIAS:
+        happened = load_times(key_times, first_col, length, BLOCK_N)
+        scores, _, _, _ = add_time_bias(scores, asked, happened, time_bias, thresholds, last_bucket, False)
+    value = load_tile(v, first_col, length, v_stride, D, BLOCK_N, BLOCK_D, MASKED)
+    if SOFTMAX:
+        scores = scores * LOG2_E
+        if MASKED:
+            rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, False)
+            seen = visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW)
+            scores = tl.where(seen, scores, -float("inf"))
+        new_peak = tl.maximum(peak, tl.max(scores, 1))
+        # A row may see nothing of a masked tile and have seen nothing before.
+        reference = tl.where(new_peak == -float("inf"), 0.0, new_peak) if MASKED else new_peak
+        weights = tl.exp2(scores - reference[:, None])
+        shrink = tl.exp2(peak - reference)
+        total = total * shrink + tl.sum(weights, 1)
+        accumulator = accumulator * shrink[:, None]
+        peak = new_peak
+    else:
+        weights = scores * sigmoid(scores)
+        if MASKED:
+            rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, False)
+            seen = visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW)
+            weights = tl.where(seen, weights, 0.0)
+    accumulator = tl.dot(weights.to(value.dtype), value, accumulator, input_precision=PRECISION)
+    return accumulator, peak, total
+
+
+@triton.jit
+def forward_kernel(
+    q,
+    k,
+    v,
+    out,
+    lse,
+    work,
+    offsets,
+    num_candidates,
+    position_bias,
+    time_bias,
+    thresholds,
+    query_times,
+    key_times,
+    scale,
+    inverse_length,
+    window,
+    num_positions,
+    num_buckets,
+    last_bucket,
+    num_tokens,
+    q_stride,
+    q_head_stride,
+    k_stride,
+    k_head_stride,
+    v_stride,
+    v_head_stride,
+    out_stride,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    HAS_CANDIDATES: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    HAS_POSITION_BIAS: tl.constexpr,
+    HAS_TIME_BIAS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Grid: work items times heads, heads fastest: programs that share keys run together and meet in L2."""
+    item = tl.program_id(0) // HEADS
+    head = tl.program_id(0) % HEADS
+    start, length, history, rank = open_work(work, offsets, num_candidates, item, HAS_CANDIDATES)
+    first_row = tl.maximum(tl.cdiv(length, BLOCK_M) - 1 - rank, 0) * BLOCK_M
+
+    q += start * q_stride + head * q_head_stride
+    k += start * k_stride + (head // GROUP) * k_head_stride
+    v += start * v_stride + (head // GROUP) * v_head_stride
+    asked = 0
+    if HAS_POSITION_BIAS:
+        position_bias += head * num_positions
+    if HAS_TIME_BIAS:
+        time_bias += head * num_buckets
+        key_times += start
+        asked = load_times(query_times + start, first_row, length, BLOCK_M)
+
+    query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, True)
+    accumulator = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
+    peak = tl.full([BLOCK_M], -float("inf"), dtype=tl.float32)
+    total = tl.zeros([BLOCK_M], dtype=tl.float32)
+    begin, full_begin, full_end, end, own_begin, own_end = key_tiles(
+        first_row, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
+    )
+    for tile in range(full_begin, full_end):
+        accumulator, peak, total = attend(
+            accumulator, peak, total, query, asked, first_row, tile * BLOCK_N, length, history,
+            k, v, key_times, position_bias, time_bias, thresholds,
+            scale, window, num_positions, last_bucket, k_stride, v_stride,
+            D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+            HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False,
+        )  # fmt: skip
+    num_own = own_end - own_begin
+    num_left = full_begin - begin
+    for step in range(num_own + num_left + end - full_end):
+        tile = own_begin + step
+        if step >= num_own:
+            tile = begin + step - num_own
+        if step >= num_own + num_left:
+            tile = full_end + step - num_own - num_left
+        accumulator, peak, total = attend(
+            accumulator, peak, total, query, asked, first_row, tile * BLOCK_N, length, history,
+            k, v, key_times, position_bias, time_bias, thresholds,
+            scale, window, num_positions, last_bucket, k_stride, v_stride,
+            D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+            HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True,
+        )  # fmt: skip
+
+    if SOFTMAX:
+        accumulator = accumulator / total[:, None]
+        row = first_row + tl.arange(0, BLOCK_M)
+        tl.store(lse + head.to(tl.int64) * num_tokens + start + row, peak + tl.log2(total), mask=row < length)
+    else:
+        accumulator = accumulator * inverse_length
+    out += start * out_stride + head * D
+    store_tile(out, accumulator, first_row, length, out_stride, D, BLOCK_M, BLOCK_D)

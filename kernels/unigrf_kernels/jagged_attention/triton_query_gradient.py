@@ -1,0 +1,282 @@
+"""Backward kernel for queries and for both bias tables: one program owns one query tile of one head.
+
+The bias tables are sums over all pairs of a batch. Each program adds up its own tile's part and writes it to a
+row of its own; `triton_reduce` adds the rows. So there are no atomics, and the order of the sums is fixed.
+"""
+
+# Arguments of a kernel are typed by its launch.
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .triton_tiles import (
+    LOG2_E,
+    add_position_bias,
+    add_time_bias,
+    key_tiles,
+    load_tile,
+    load_times,
+    open_work,
+    sigmoid,
+    store_tile,
+    tile_indices,
+    visible,
+)
+
+
+@triton.jit
+def score_gradient(
+    query,
+    upstream,
+    asked,
+    normaliser,
+    mean,
+    first_row,
+    first_col,
+    length,
+    history,
+    k,
+    v,
+    key_times,
+    position_bias,
+    time_bias,
+    thresholds,
+    scale,
+    window,
+    num_positions,
+    last_bucket,
+    k_stride,
+    v_stride,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    HAS_CANDIDATES: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    HAS_POSITION_BIAS: tl.constexpr,
+    HAS_TIME_BIAS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """Gradient of a tile's scores `[queries, keys]`; the key tile; the buckets and their range (or dummies)."""
+    key = load_tile(k, first_col, length, k_stride, D, BLOCK_N, BLOCK_D, MASKED)
+    scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
+    bucket = 0
+    lowest = 0
+    highest = 0
+    if HAS_POSITION_BIAS:
+        scores = add_position_bias(
+            scores, first_row, first_col, history, position_bias, num_positions, BLOCK_M, BLOCK_N, False,
+            HAS_CANDIDATES,
+        )  # fmt: skip
+    if HAS_TIME_BIAS:
+        happened = load_times(key_times, first_col, length, BLOCK_N)
+        scores, bucket, lowest, highest = add_time_bias(
+            scores, asked, happened, time_bias, thresholds, last_bucket, False
+        )
+    value = load_tile(v, first_col, length, v_stride, D, BLOCK_N, BLOCK_D, MASKED)
+    sent = tl.dot(upstream, tl.trans(value), input_precision=PRECISION)
+    if SOFTMAX:
+        sent = tl.exp2(scores * LOG2_E - normaliser[:, None]) * (sent - mean[:, None])
+    else:
+        gate = sigmoid(scores)
+        sent = sent * (gate + scores * gate * (1.0 - gate))
+    if MASKED:
+        rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, False)
+        sent = tl.where(visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW), sent, 0.0)
+    return sent, key, bucket, lowest, highest
+
+
+@triton.jit
+def sum_diagonals(sent, origin, BLOCK: tl.constexpr, HAS_CANDIDATES: tl.constexpr):
+    """Sums of a tile along its diagonals `row - column`: those from 0 up, and those from -BLOCK up.
+
+    Column c is rotated up by c, so that a diagonal becomes a row: what was not wrapped around lies on diagonal
+    `row`, the rest on `row - BLOCK`. Candidates, which begin at row `origin`, all stand at the same position:
+    their rows are added into the first of them.
+    """
+    row = tl.arange(0, BLOCK)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    if HAS_CANDIDATES:
+        folded = tl.sum(tl.where(row >= origin, sent, 0.0), 0)
+        sent = tl.where(row == tl.maximum(origin, 0), folded[None, :], sent)
+        sent = tl.where(row > tl.maximum(origin, 0), 0.0, sent)
+    turned = tl.gather(sent, (row + column) % BLOCK, 0)
+    wrapped = row + column >= BLOCK
+    return tl.sum(tl.where(wrapped, 0.0, turned), 1), tl.sum(tl.where(wrapped, turned, 0.0), 1)
+
+
+@triton.jit
+def add_position_gradient(sums, distances, row, far, num_positions, inside):
+    """Write sums by relative position to the program's row; those at the last position or beyond go to `far`."""
+    near = (distances >= 0) & (distances < num_positions - 1)
+    tl.store(row + distances, sums, mask=near & inside)
+    return far + tl.sum(tl.where(distances >= num_positions - 1, sums, 0.0))
+
+
+@triton.jit
+def query_gradient_kernel(
+    q,
+    k,
+    v,
+    grad,
+    lse,
+    delta,
+    q_grad,
+    position_rows,
+    time_rows,
+    extents,
+    work,
+    offsets,
+    num_candidates,
+    position_bias,
+    time_bias,
+    thresholds,
+    query_times,
+    key_times,
+    scale,
+    inverse_length,
+    window,
+    num_positions,
+    num_buckets,
+    last_bucket,
+    num_tokens,
+    first_item,
+    q_stride,
+    q_head_stride,
+    k_stride,
+    k_head_stride,
+    v_stride,
+    v_head_stride,
+    grad_stride,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    HAS_CANDIDATES: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    HAS_POSITION_BIAS: tl.constexpr,
+    HAS_TIME_BIAS: tl.constexpr,
+    POSITION_GRADIENT: tl.constexpr,
+    TIME_GRADIENT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Grid: work items from `first_item` on, times heads, heads fastest.
+
+    With a bias gradient all tiles go through one loop with the mask, from the oldest key tile to the newest:
+    neighbouring tiles share diagonals, and `carry` hands their sums on. BLOCK_M equals BLOCK_N then.
+    """
+    item = tl.program_id(0) // HEADS
+    head = tl.program_id(0) % HEADS
+    start, length, history, rank = open_work(work, offsets, num_candidates, first_item + item, HAS_CANDIDATES)
+    first_row = tl.maximum(tl.cdiv(length, BLOCK_M) - 1 - rank, 0) * BLOCK_M
+    row = first_row + tl.arange(0, BLOCK_M)
+
+    q += start * q_stride + head * q_head_stride
+    k += start * k_stride + (head // GROUP) * k_head_stride
+    v += start * v_stride + (head // GROUP) * v_head_stride
+    grad += start * grad_stride + head * D
+    asked = 0
+    normaliser = 0.0
+    mean = 0.0
+    if HAS_POSITION_BIAS:
+        position_bias += head * num_positions
+    if HAS_TIME_BIAS:
+        time_bias += head * num_buckets
+        key_times += start
+        asked = load_times(query_times + start, first_row, length, BLOCK_M)
+    if SOFTMAX:
+        line = head.to(tl.int64) * num_tokens + start + row
+        normaliser = tl.load(lse + line, mask=row < length, other=float("inf"))
+        mean = tl.load(delta + line, mask=row < length, other=0.0)
+    query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, True)
+    upstream = load_tile(grad, first_row, length, grad_stride, D, BLOCK_M, BLOCK_D, True)
+
+    query_gradient = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
+    begin, full_begin, full_end, end, own_begin, own_end = key_tiles(
+        first_row, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
+    )
+    if POSITION_GRADIENT or TIME_GRADIENT:
+        full_begin = end
+        full_end = end
+    else:
+        for tile in range(full_begin, full_end):
+            sent, key, _, _, _ = score_gradient(
+                query, upstream, asked, normaliser, mean, first_row, tile * BLOCK_N, length, history,
+                k, v, key_times, position_bias, time_bias, thresholds,
+                scale, window, num_positions, last_bucket, k_stride, v_stride,
+                D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False,
+            )  # fmt: skip
+            query_gradient = tl.dot(sent.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+
+    position_row = position_rows
+    far = 0.0
+    own = 0.0
+    carry = tl.zeros([BLOCK_M], dtype=tl.float32)
+    diagonal = tl.arange(0, BLOCK_M)
+    origin = tl.minimum(first_row, history)
+    slot = tl.arange(0, BLOCK_B)
+    by_bucket = tl.zeros([BLOCK_B], dtype=tl.float32)
+    if POSITION_GRADIENT:
+        position_row += (item.to(tl.int64) * HEADS + head) * (num_positions + HAS_CANDIDATES)
+
+    num_own = own_end - own_begin
+    num_left = full_begin - begin
+    for step in range(num_own + num_left + end - full_end):
+        tile = own_begin + step
+        if step >= num_own:
+            tile = begin + step - num_own
+        if step >= num_own + num_left:
+            tile = full_end + step - num_own - num_left
+        first_col = tile * BLOCK_N
+        sent, key, bucket, lowest, highest = score_gradient(
+            query, upstream, asked, normaliser, mean, first_row, first_col, length, history,
+            k, v, key_times, position_bias, time_bias, thresholds,
+            scale, window, num_positions, last_bucket, k_stride, v_stride,
+            D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+            HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True,
+        )  # fmt: skip
+        query_gradient = tl.dot(sent.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+        if TIME_GRADIENT:
+            for number in range(lowest, highest + 1):
+                part = tl.sum(tl.where(bucket == number, sent, 0.0))
+                by_bucket = tl.where(slot == number, by_bucket + part, by_bucket)
+        if POSITION_GRADIENT:
+            if HAS_CANDIDATES:
+                rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, False)
+                is_own = (rows == cols) & (cols >= history)
+                own += tl.sum(tl.where(is_own, sent, 0.0))
+                sent = tl.where(is_own, 0.0, sent)
+            upper, lower = sum_diagonals(sent, history - first_row, BLOCK_M, HAS_CANDIDATES)
+            far = add_position_gradient(
+                upper + carry, origin - first_col + diagonal, position_row, far, num_positions, step >= num_own
+            )
+            carry = lower
+
+    store_tile(
+        q_grad + start * HEADS * D + head * D,
+        query_gradient * (scale * inverse_length),
+        first_row, length, HEADS * D, D, BLOCK_M, BLOCK_D,
+    )  # fmt: skip
+    reach = origin - begin * BLOCK_N + BLOCK_N
+    if POSITION_GRADIENT or TIME_GRADIENT:
+        tl.store(extents + item, tl.where(length > 0, reach, 0))
+    if TIME_GRADIENT:
+        time_row = time_rows + (item.to(tl.int64) * HEADS + head) * num_buckets
+        tl.store(time_row + slot, by_bucket, mask=slot < num_buckets)
+    if POSITION_GRADIENT:
+        far = add_position_gradient(
+            carry, origin - end * BLOCK_N + diagonal, position_row, far, num_positions, True
+        )
+        tl.store(position_row + num_positions - 1, far, mask=reach >= num_positions)
+        if HAS_CANDIDATES:
+            tl.store(position_row + num_positions, own)
