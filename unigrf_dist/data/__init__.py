@@ -1,0 +1,8 @@
+"""Data sets on disk and the streams that read them."""
+
+from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.data.dataset import Dataset, open_dataset
+from unigrf_dist.data.evaluation_stream import EvaluationBatch, EvaluationStream
+from unigrf_dist.data.stream import TrainStream
+
+__all__ = ["Dataset", "EvaluationBatch", "EvaluationStream", "JaggedBatch", "TrainStream", "open_dataset"]

@@ -1,0 +1,166 @@
+"""A data set on disk, and the reader of its row groups."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from unigrf_dist.data.manifest import Manifest, read_manifest, sha256
+from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
+from unigrf_dist.errors import UserError
+
+# Each holds a file descriptor and the footer of its shard.
+_MAX_OPEN_SHARDS = 16
+_MEND = "copy the data set again, or make it anew with `unigrf prepare`"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder written by ``unigrf prepare`` or ``unigrf synthesize``."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def num_items(self) -> int:
+        return self.manifest.num_items
+
+    @property
+    def num_users(self) -> int:
+        return self.manifest.num_users
+
+    def training_counts(self) -> Tensor:
+        """``[num_items]`` int64, how many training events each item has."""
+        return torch.from_numpy(self._items("training_events").to_numpy().copy())
+
+    def raw_item_ids(self) -> pa.Array:
+        """``[num_items]`` int64 or string, the raw id of every dense item id."""
+        return self._items("raw_id").combine_chunks()
+
+    def _items(self, column: str) -> pa.ChunkedArray:
+        file = self.path / self.manifest.items.file
+        try:
+            found = pq.read_table(file, columns=[column]).column(column)
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_MEND}") from error
+        if len(found) != self.num_items:
+            raise UserError(f"{file}: {len(found)} items, but the manifest says {self.num_items}; {_MEND}")
+        return found
+
+
+def open_dataset(path: Path | str, *, verify: bool = False) -> Dataset:
+    """Open a data set.
+
+    Args:
+        path: its folder.
+        verify: also compare the SHA-256 of every file, which reads all of them.
+
+    Raises:
+        UserError: no data set, a file is missing, or its size (with ``verify``: its content) is not the
+            manifest's.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    for record in (manifest.items, *manifest.shards):
+        file = folder / record.file
+        try:
+            num_bytes = file.stat().st_size
+        except OSError as error:
+            raise UserError(f"{file}: named in the manifest, but {error.strerror}; {_MEND}") from error
+        if num_bytes != record.num_bytes:
+            raise UserError(f"{file}: {num_bytes} bytes, but the manifest says {record.num_bytes}; {_MEND}")
+        if verify and sha256(file) != record.sha256:
+            raise UserError(f"{file}: its SHA-256 is not the manifest's; {_MEND}")
+    return Dataset(folder, manifest)
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """Where every row group of a data set lies, from the manifest alone.
+
+    Attributes:
+        shard: ``[G]`` index into the manifest's shards.
+        group: ``[G]`` row group inside that shard.
+        num_users: ``[G]``.
+    """
+
+    shard: IntArray
+    group: IntArray
+    num_users: IntArray
+
+    @staticmethod
+    def of(manifest: Manifest) -> RowGroups:
+        users = np.array([shard.num_users for shard in manifest.shards], dtype=np.int64)
+        groups = -(-users // manifest.row_group_users)
+        shard = np.repeat(np.arange(len(users)), groups)
+        group = np.arange(groups.sum()) - np.repeat(offsets_of(groups)[:-1], groups)
+        left = users[shard] - group * manifest.row_group_users
+        return RowGroups(shard, group, np.minimum(left, manifest.row_group_users))
+
+
+class RowGroupReader:
+    """Reads row groups; keeps a few shards open. For one thread.
+
+    Args:
+        dataset: to read.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._open: OrderedDict[int, pq.ParquetFile] = OrderedDict()
+
+    def read(self, shard: int, group: int) -> Sequences:
+        """All users of a row group, with all their events.
+
+        Raises:
+            UserError: the shard cannot be read, or is not the manifest's.
+        """
+        columns = ["user_id", "item_ids", "behaviours", "timestamps"]
+        file = self._shard(shard)
+        try:
+            table = file.read_row_group(group, columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(shard, f"row group {group}: {_first_line(error)}") from error
+        users, items, behaviours, timestamps = (table.column(name).combine_chunks() for name in columns)
+        offsets = items.offsets.to_numpy()
+        if not all(np.array_equal(offsets, other.offsets.to_numpy()) for other in (behaviours, timestamps)):
+            raise self._unreadable(shard, f"row group {group}: a user's lists differ in length")
+        return Sequences(
+            users.to_numpy(),
+            offsets.astype(np.int64),
+            items.values.to_numpy(),
+            behaviours.values.to_numpy(),
+            timestamps.values.to_numpy(),
+        )
+
+    def _shard(self, shard: int) -> pq.ParquetFile:
+        if shard in self._open:
+            self._open.move_to_end(shard)
+            return self._open[shard]
+        record = self._dataset.manifest.shards[shard]
+        try:
+            file = pq.ParquetFile(self._dataset.path / record.file)
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(shard, _first_line(error)) from error
+        if file.metadata.num_rows != record.num_users:
+            said = f"{file.metadata.num_rows} users, but the manifest says {record.num_users}"
+            raise self._unreadable(shard, said)
+        self._open[shard] = file
+        if len(self._open) > _MAX_OPEN_SHARDS:
+            self._open.popitem(last=False)[1].close()
+        return file
+
+    def _unreadable(self, shard: int, why: str) -> UserError:
+        file = self._dataset.path / self._dataset.manifest.shards[shard].file
+        return UserError(f"{file}: {why}; {_MEND}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

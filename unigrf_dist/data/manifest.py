@@ -1,0 +1,144 @@
+"""The manifest of a data set: what it holds, by which rules it was made, and what its files must look like."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unigrf_dist.errors import UserError
+
+MANIFEST_FILE = "manifest.json"
+ITEMS_FILE = "items.parquet"
+SEQUENCES_FOLDER = "sequences"
+
+SPLIT_RULE = (
+    "per user of 3 or more events: the last is test, the one before it validation, the rest training; "
+    "users of fewer events are training only"
+)
+TIE_RULE = "events of equal time keep the order of the raw files"
+
+IdType = Literal["int64", "string"]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Record):
+    """A file of the data set. ``file`` is relative to the folder of the manifest."""
+
+    file: str
+    num_bytes: Count
+    sha256: str
+
+
+class ShardRecord(FileRecord):
+    """A sequence shard. All its row groups but the last hold ``Manifest.row_group_users`` users."""
+
+    num_users: Count
+    num_events: Count
+
+
+class SkippedRows(_Record):
+    """Raw rows left out because they could not be read, with the first of them in words."""
+
+    count: Count = 0
+    sample: list[str] = []
+
+
+class Manifest(_Record):
+    """What ``manifest.json`` says.
+
+    Attributes:
+        source: name of the raw format, or ``synthetic``.
+        arguments: with which it was made.
+        num_training_only_users: users too short to have a held-out event.
+        num_unsorted_users: users whose raw events were not in the order of time.
+        first_timestamp, last_timestamp: seconds.
+        behaviours: named values of every behaviour code.
+        behaviour_counts: events of every behaviour code.
+    """
+
+    schema_version: Literal[1] = 1
+    source: str
+    arguments: dict[str, str | int | float]
+    num_users: Count
+    num_items: Count
+    num_events: Count
+    num_training_events: Count
+    num_training_only_users: Count
+    num_unsorted_users: Count = 0
+    first_timestamp: int
+    last_timestamp: int
+    behaviours: list[dict[str, float]]
+    behaviour_counts: list[Count]
+    raw_user_type: IdType
+    raw_item_type: IdType
+    split_rule: str = SPLIT_RULE
+    tie_rule: str = TIE_RULE
+    row_group_users: Annotated[int, Field(ge=1)]
+    skipped_rows: SkippedRows = SkippedRows()
+    items: FileRecord
+    shards: list[ShardRecord]
+
+    @model_validator(mode="after")
+    def _sums_agree(self) -> Manifest:
+        for name in ("num_users", "num_events"):
+            total = sum(getattr(shard, name) for shard in self.shards)
+            if total != getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)}, but the shards' sum is {total}")
+        if len(self.behaviour_counts) != len(self.behaviours):
+            raise ValueError(
+                f"behaviour_counts has {len(self.behaviour_counts)} entries for {len(self.behaviours)} behaviours"
+            )
+        return self
+
+
+def file_record(folder: Path, file: str) -> FileRecord:
+    """Size and SHA-256 of ``folder / file``."""
+    path = folder / file
+    return FileRecord(file=file, num_bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into ``folder``."""
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a data set.
+
+    Raises:
+        UserError: there is none, or it is not one this version can read.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder}: no data set here ({MANIFEST_FILE} is missing); make one with `unigrf prepare` or "
+            "`unigrf synthesize`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise UserError(
+            f"{path}: {where}: {first['msg']}; prepare the data set again with this version"
+        ) from error

@@ -1,0 +1,205 @@
+"""Writes the files of a data set, chunk of users by chunk of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from unigrf_dist.data.manifest import (
+    ITEMS_FILE,
+    SEQUENCES_FOLDER,
+    FileRecord,
+    IdType,
+    ShardRecord,
+    file_record,
+)
+from unigrf_dist.data.sequences import offsets_of
+from unigrf_dist.data.split import has_held_out, num_training_events
+
+_ARROW_TYPES = {"int64": pa.int64(), "string": pa.string()}
+_ITEMS_PER_ROW_GROUP = 1 << 20
+
+
+@dataclass
+class Counts:
+    """What the manifest tells about the events written so far.
+
+    Attributes:
+        behaviours: ``[num_behaviours]`` events of each code.
+        item_training_events: ``[num_items]`` training events of each item.
+    """
+
+    behaviours: NDArray[np.int64]
+    item_training_events: NDArray[np.int64]
+    users: int = 0
+    events: int = 0
+    training_only_users: int = 0
+    first_timestamp: int = field(default=np.iinfo(np.int64).max)
+    last_timestamp: int = field(default=np.iinfo(np.int64).min)
+
+    def add(self, lengths: NDArray[np.int64], items: NDArray[np.int64], behaviours: NDArray[np.int16]) -> None:
+        self.users += len(lengths)
+        self.events += len(items)
+        self.training_only_users += int((~has_held_out(lengths)).sum())
+        self.behaviours += np.bincount(behaviours, minlength=len(self.behaviours))
+        from_end = np.repeat(offsets_of(lengths)[1:], lengths) - np.arange(len(items))
+        held_out = np.repeat(lengths - num_training_events(lengths), lengths)
+        trained, counts = np.unique(items[from_end > held_out], return_counts=True)
+        self.item_training_events[trained] += counts
+
+    def add_times(self, timestamps: NDArray[np.int64]) -> None:
+        if len(timestamps):
+            self.first_timestamp = min(self.first_timestamp, int(timestamps.min()))
+            self.last_timestamp = max(self.last_timestamp, int(timestamps.max()))
+
+
+class SequenceWriter:
+    """Cuts users into row groups and shards, numbers them, and counts.
+
+    Args:
+        folder: of the data set.
+        num_items, num_behaviours: sizes of the vocabularies.
+        raw_user_type: type of the raw user ids.
+        row_group_users: users of a row group, the smallest piece that ranks share.
+        shard_users: users of a shard, rounded up to whole row groups.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_items: int,
+        num_behaviours: int,
+        raw_user_type: IdType,
+        row_group_users: int,
+        shard_users: int,
+    ) -> None:
+        if row_group_users < 1 or shard_users < 1:
+            raise ValueError(f"row_group_users and shard_users must be >= 1, got {row_group_users}, {shard_users}")
+        self._folder = folder
+        (folder / SEQUENCES_FOLDER).mkdir()
+        self._row_group_users = row_group_users
+        self._shard_users = -(-shard_users // row_group_users) * row_group_users
+        self._schema = pa.schema(
+            [
+                ("user_id", pa.int64()),
+                ("raw_user_id", _ARROW_TYPES[raw_user_type]),
+                ("item_ids", pa.list_(pa.int64())),
+                ("behaviours", pa.list_(pa.int16())),
+                ("timestamps", pa.list_(pa.int64())),
+            ]
+        )
+        self._waiting: list[pa.Table] = []
+        self._num_waiting = 0
+        self._shards: list[ShardRecord] = []
+        self._shard_events = 0
+        self._open: pq.ParquetWriter | None = None
+        self._open_users = 0
+        self.counts = Counts(np.zeros(num_behaviours, np.int64), np.zeros(num_items, np.int64))
+
+    def __enter__(self) -> SequenceWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._open is not None:
+            self._open.close()
+
+    def add(
+        self,
+        raw_user_ids: pa.Array,
+        lengths: NDArray[np.int64],
+        item_ids: NDArray[np.int64],
+        behaviours: NDArray[np.int16],
+        timestamps: NDArray[np.int64],
+    ) -> None:
+        """Append users.
+
+        Args:
+            raw_user_ids: ``[U]``.
+            lengths: ``[U]`` events of each user.
+            item_ids, behaviours, timestamps: ``[E]`` events of all users, oldest first within a user.
+        """
+        user_ids = pa.array(np.arange(self.counts.users, self.counts.users + len(lengths)))
+        offsets = pa.array(offsets_of(lengths).astype(np.int32))
+        lists = [pa.ListArray.from_arrays(offsets, pa.array(v)) for v in (item_ids, behaviours, timestamps)]
+        self.counts.add(lengths, item_ids, behaviours)
+        self.counts.add_times(timestamps)
+        self._waiting.append(pa.Table.from_arrays([user_ids, raw_user_ids, *lists], schema=self._schema))
+        self._num_waiting += len(lengths)
+        self._write(self._num_waiting // self._row_group_users * self._row_group_users)
+
+    def finish(self) -> list[ShardRecord]:
+        """Write what waits and close. Returns the shards."""
+        self._write(self._num_waiting)
+        self._close_shard()
+        return self._shards
+
+    def _write(self, num_users: int) -> None:
+        if not num_users:
+            return
+        waiting = pa.concat_tables(self._waiting)
+        written = 0
+        while written < num_users:
+            count = min(num_users - written, self._shard_users - self._open_users)
+            self._write_to_shard(waiting.slice(written, count))
+            written += count
+        self._waiting = [waiting.slice(written)]
+        self._num_waiting -= written
+
+    def _write_to_shard(self, users: pa.Table) -> None:
+        if self._open is None:
+            self._open = pq.ParquetWriter(
+                self._folder / self._shard_file(),
+                self._schema,
+                compression="zstd",
+                # Dictionaries of ids and times are as large as the data.
+                use_dictionary=["behaviours.list.element"],
+            )
+        self._open.write_table(users, row_group_size=self._row_group_users)
+        self._open_users += users.num_rows
+        self._shard_events += len(users.column("item_ids").combine_chunks().flatten())
+        if self._open_users == self._shard_users:
+            self._close_shard()
+
+    def _close_shard(self) -> None:
+        if self._open is None:
+            return
+        self._open.close()
+        record = file_record(self._folder, self._shard_file())
+        self._shards.append(
+            ShardRecord(**record.model_dump(), num_users=self._open_users, num_events=self._shard_events)
+        )
+        self._open, self._open_users, self._shard_events = None, 0, 0
+
+    def _shard_file(self) -> str:
+        return f"{SEQUENCES_FOLDER}/part-{len(self._shards):05d}.parquet"
+
+
+def write_items(
+    folder: Path, raw_ids: Iterable[pa.Array], *, raw_item_type: IdType, training_events: NDArray[np.int64]
+) -> FileRecord:
+    """Write the item dictionary.
+
+    Args:
+        folder: of the data set.
+        raw_ids: raw ids in the order of the dense ids, in chunks.
+        raw_item_type: their type.
+        training_events: ``[num_items]`` training events of each item.
+    """
+    schema = pa.schema(
+        [("item_id", pa.int64()), ("raw_id", _ARROW_TYPES[raw_item_type]), ("training_events", pa.int64())]
+    )
+    first = 0
+    with pq.ParquetWriter(folder / ITEMS_FILE, schema, compression="zstd", use_dictionary=False) as file:
+        for chunk in raw_ids:
+            ids = np.arange(first, first + len(chunk))
+            table = pa.Table.from_arrays([ids, chunk, training_events[ids]], schema=schema)
+            file.write_table(table, row_group_size=_ITEMS_PER_ROW_GROUP)
+            first += len(chunk)
+    return file_record(folder, ITEMS_FILE)
