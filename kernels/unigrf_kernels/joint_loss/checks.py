@@ -1,0 +1,128 @@
+"""The contract of ``joint_loss``: each rule once, with the message a caller gets."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .problem import Problem
+
+_VECTORS = ("positives", "negatives", "user_negatives", "head_weight", "head_bias")
+_NUMBERS = ("labels", "retrieval_weights", "positive_log_q", "negative_log_q", "task_weights")
+_INTEGERS = {
+    "retrieval_rows": torch.int64,
+    "positive_ids": torch.int64,
+    "negative_ids": torch.int64,
+    "retrieval_users": torch.int64,
+    "user_negative_ids": torch.int64,
+    "ranking_rows": torch.int64,
+    "negative_mask": torch.int32,
+}
+
+
+def check_problem(problem: Problem) -> None:
+    """Raise on the first rule that ``problem`` breaks.
+
+    Values are read only on the CPU: on a device that would wait for it.
+    """
+    _check_shapes(problem)
+    _check_dtypes(problem)
+    for name, tensor in _tensors(problem).items():
+        if tensor.device != problem.hidden.device:
+            raise ValueError(f"{name} must be on {problem.hidden.device} like hidden, got {tensor.device}")
+    if not 0 < problem.temperature < math.inf:
+        raise ValueError(f"temperature must be a positive number, got {problem.temperature}")
+    _check_indices("retrieval_rows", problem.retrieval_rows, len(problem.hidden))
+    _check_indices("ranking_rows", problem.ranking_rows, len(problem.hidden))
+    if problem.retrieval_users is not None:
+        _check_indices("retrieval_users", problem.retrieval_users, _num_users(problem))
+
+
+def _check_shapes(problem: Problem) -> None:
+    p = problem
+    if p.hidden.dim() != 2 or p.hidden.shape[1] < 1:
+        raise ValueError(f"hidden must have shape [T, D], got {_shape(p.hidden)}")
+    width = p.hidden.shape[1]
+    entries = _check("retrieval_rows", p.retrieval_rows, "P")[0]
+    _check("positives", p.positives, entries, width)
+    _check("positive_ids", p.positive_ids, entries)
+    columns = _check("negatives", p.negatives, "K", width)[0]
+    _check("negative_ids", p.negative_ids, columns)
+    ranking = _check("ranking_rows", p.ranking_rows, "R")[0]
+    tasks = _check("head_weight", p.head_weight, "A", width)[0]
+    _check("head_bias", p.head_bias, tasks)
+    _check("labels", p.labels, ranking, tasks)
+    _check("retrieval_weights", p.retrieval_weights, entries)
+    _check("positive_log_q", p.positive_log_q, entries)
+    _check("negative_log_q", p.negative_log_q, columns)
+    _check("retrieval_users", p.retrieval_users, entries)
+    _check("task_weights", p.task_weights, tasks)
+    if (p.user_negatives is None) != (p.user_negative_ids is None):
+        missing = "user_negatives" if p.user_negatives is None else "user_negative_ids"
+        raise ValueError(f"user_negatives and user_negative_ids must be given together, {missing} is missing")
+    has_users = p.user_negatives is not None or p.negative_mask is not None
+    if has_users != (p.retrieval_users is not None):
+        raise ValueError(
+            "retrieval_users must be given exactly when user_negatives or negative_mask is, got "
+            + ("none" if has_users else "it alone")
+        )
+    users: int | str = "U"
+    if p.user_negatives is not None and p.user_negative_ids is not None:
+        users, own, _ = _check("user_negatives", p.user_negatives, "U", "M", width)
+        _check("user_negative_ids", p.user_negative_ids, users, own)
+    _check("negative_mask", p.negative_mask, users, -(-columns // 32))
+
+
+def _check(name: str, tensor: Tensor | None, *expected: int | str) -> tuple[int, ...]:
+    """The shape of ``tensor``, which must be ``expected``; a letter stands for any size."""
+    if tensor is None:
+        return ()
+    sizes = tuple(tensor.shape)
+    fits = len(sizes) == len(expected) and all(
+        isinstance(size, str) or size == actual for size, actual in zip(expected, sizes, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape [{', '.join(map(str, expected))}], got {_shape(tensor)}")
+    return sizes
+
+
+def _check_dtypes(problem: Problem) -> None:
+    if not problem.hidden.is_floating_point():
+        raise TypeError(f"hidden must be floating point, got {_dtype(problem.hidden)}")
+    for name, tensor in _tensors(problem).items():
+        if name in _VECTORS and tensor.dtype != problem.hidden.dtype:
+            raise TypeError(f"{name} must be {_dtype(problem.hidden)} like hidden, got {_dtype(tensor)}")
+        if name in _NUMBERS and not tensor.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {_dtype(tensor)}")
+        integer = _INTEGERS.get(name, tensor.dtype)
+        if tensor.dtype != integer:
+            raise TypeError(f"{name} must be {str(integer).removeprefix('torch.')}, got {_dtype(tensor)}")
+
+
+def _check_indices(name: str, indices: Tensor, limit: int) -> None:
+    at_hand = type(indices) is Tensor and indices.device.type == "cpu" and not torch.compiler.is_compiling()
+    if not at_hand or indices.numel() == 0:
+        return
+    lowest, highest = (int(bound) for bound in torch.aminmax(indices))
+    if lowest < 0 or highest >= limit:
+        raise ValueError(f"{name} must lie in [0, {limit}), got {lowest} to {highest}")
+
+
+def _num_users(problem: Problem) -> int:
+    table = problem.negative_mask if problem.user_negatives is None else problem.user_negatives
+    assert table is not None
+    return table.shape[0]
+
+
+def _tensors(problem: Problem) -> dict[str, Tensor]:
+    return {name: value for name, value in problem._asdict().items() if isinstance(value, Tensor)}
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
