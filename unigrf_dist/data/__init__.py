@@ -1,4 +1,4 @@
-"""Data sets on disk and the streams that read them."""
+"""Data sets on disk: how they are made, and the streams that read them."""
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.dataset import Dataset, open_dataset

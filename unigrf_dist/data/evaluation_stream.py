@@ -94,9 +94,7 @@ class EvaluationStream:
         target = held_out_position(sequences.lengths[users], self._split)
         batch = sequences.cut(users, np.maximum(target - self._max_events, 0), target + 1)
         seen = sequences.cut(users, np.zeros_like(target), target)
-        return EvaluationBatch(
-            batch.to_batch(), torch.from_numpy(seen.item_ids), torch.from_numpy(seen.offsets)
-        )
+        return EvaluationBatch(batch.to_batch(), torch.from_numpy(seen.item_ids), torch.from_numpy(seen.offsets))
 
 
 class _UserReader:

@@ -1,0 +1,37 @@
+"""One's own csv or Parquet files, with a mapping of their columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unigrf_dist.data.source import ColumnMapping, Source, find_files
+
+
+def csv(raw: Path, columns: ColumnMapping) -> Source:
+    """Delimited text with a header line; fields may stand in double quotes."""
+    return Source(
+        files=find_files(raw, "*.csv", "*.csv.gz", "*.tsv", "*.tsv.gz"),
+        layout="csv",
+        delimiter=columns.delimiter,
+        quoted=True,
+        **_meaning(columns),
+    )
+
+
+def parquet(raw: Path, columns: ColumnMapping) -> Source:
+    """Parquet files; those of a folder are taken in the order of their names."""
+    return Source(files=find_files(raw, "*.parquet", "**/*.parquet"), layout="parquet", **_meaning(columns))
+
+
+def _meaning(columns: ColumnMapping) -> dict[str, Any]:
+    ids = "string" if columns.string_ids else "int64"
+    return {
+        "user": columns.user,
+        "item": columns.item,
+        "timestamp": columns.timestamp,
+        "behaviours": {name: name for name in columns.behaviours},
+        "user_type": ids,
+        "item_type": ids,
+        "time_unit": columns.time_unit,
+    }

@@ -1,0 +1,54 @@
+"""The DuckDB database in which a data set is prepared: bounded memory, spilling to disk, gone afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import duckdb
+import pyarrow as pa
+
+from unigrf_dist.errors import UserError
+
+
+@contextmanager
+def workspace(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database on disk in ``folder``, which is made now and removed at the end.
+
+    Args:
+        folder: must not exist.
+        memory_limit: DuckDB's, such as ``2GB``.
+
+    Raises:
+        UserError: the limit is no size, or too small for the work, or the disk is full.
+    """
+    folder.mkdir()
+    try:
+        with duckdb.connect(str(folder / "events.duckdb")) as connection:
+            connection.execute("SET temp_directory = ?", [str(folder / "spill")])
+            connection.execute("SET preserve_insertion_order = true")
+            _limit_memory(connection, memory_limit)
+            yield connection
+    except duckdb.OutOfMemoryException as error:
+        raise UserError(f"memory limit {memory_limit} is too small for this data; raise it") from error
+    except duckdb.IOException as error:
+        if "No space left" not in str(error):
+            raise
+        raise UserError(f"{folder.parent.parent}: the disk is full while sorting; nothing was kept") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def arrow_batches(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+    """The result of a query, streamed in batches of about ``rows`` rows."""
+    yield from cast(pa.RecordBatchReader, connection.sql(query).to_arrow_reader(rows))
+
+
+def _limit_memory(connection: duckdb.DuckDBPyConnection, memory_limit: str) -> None:
+    try:
+        connection.execute("SET memory_limit = ?", [memory_limit])
+    except duckdb.Error as error:
+        raise UserError(f"memory limit {memory_limit!r} is no size; write it as 512MB or 2GB") from error
