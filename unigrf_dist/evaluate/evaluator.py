@@ -1,0 +1,170 @@
+"""Evaluation of a model (DESIGN: protocols): every user with a held-out event, once, on any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
+from unigrf_dist.data.split import Split
+from unigrf_dist.evaluate.baselines import MostRecent, Popularity
+from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
+from unigrf_dist.evaluate.collective import Collective
+from unigrf_dist.evaluate.contender import (
+    Contender,
+    ModelContender,
+    SequenceScorer,
+    UserScores,
+    no_users,
+    target_labels,
+)
+from unigrf_dist.evaluate.figures import Scoreboard
+from unigrf_dist.evaluate.metrics import calibration_bins, ranking_figures, retrieval_figures
+from unigrf_dist.evaluate.planted import read_planted_optimum
+from unigrf_dist.evaluate.training_statistics import training_statistics
+
+Progress = Callable[[int, int], None]
+"""Called with the batches done and their total, on every rank."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The figures of a split; the same on every rank.
+
+    Attributes:
+        split: ``validation`` or ``test``.
+        num_users: users evaluated: all that have a held-out event.
+        protocol: how it was measured, in plain values.
+        model: the model's figures.
+        baselines: by name; empty if not asked for.
+        planted_optimum: best possible figures of synthetic data, else None.
+    """
+
+    split: str
+    num_users: int
+    protocol: dict[str, Any]
+    model: Scoreboard
+    baselines: dict[str, Scoreboard]
+    planted_optimum: dict[str, Any] | None
+
+    def figures(self) -> dict[str, dict]:
+        """The model's: ``{"retrieval": {name: value}, "ranking": {task: {name: value or None}}}``."""
+        return self.model.values()
+
+
+def evaluate(
+    scorer: SequenceScorer,
+    dataset: Dataset,
+    *,
+    split: Split,
+    batch_users: int,
+    max_events: int,
+    rank: int,
+    world_size: int,
+    bootstrap_samples: int = 1000,
+    comparisons: bool = False,
+    on_progress: Progress | None = None,
+) -> EvaluationResult:
+    """Retrieval over the whole catalogue and ranking of the held-out events; collective.
+
+    Args:
+        scorer: the model.
+        dataset: whose users are evaluated.
+        split: which held-out event.
+        batch_users: users per batch and rank.
+        max_events: most recent events of history that the model sees.
+        rank: of this process.
+        world_size: number of ranks.
+        bootstrap_samples: resamples of the users for the confidence intervals; 0 leaves them out.
+        comparisons: also evaluate the baselines and read the planted optimum.
+        on_progress: told after every batch.
+
+    Raises:
+        UserError: the data or the model can't be evaluated.
+        RuntimeError: users were lost or counted twice between the ranks.
+    """
+    contenders: dict[str, Contender] = {"model": ModelContender(scorer)}
+    if comparisons:
+        statistics = training_statistics(dataset, scorer.task_labels, rank=rank, world_size=world_size)
+        contenders["popularity"] = Popularity(statistics)
+        contenders["most_recent"] = MostRecent(statistics, scorer.task_labels)
+    stream = EvaluationStream(
+        dataset, split=split, batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size
+    )
+    rows = _Rows(list(contenders), scorer.task_labels)
+    for done, batch in enumerate(stream, start=1):
+        rows.add(batch, {name: contender.judge(batch) for name, contender in contenders.items()})
+        if on_progress is not None:
+            on_progress(done, len(stream))
+    expected = dataset.num_users - dataset.manifest.num_training_only_users
+    boards = rows.scoreboards(scorer.task_names, expected, Bootstrap(bootstrap_samples))
+    return EvaluationResult(
+        split=split,
+        num_users=expected,
+        protocol=_protocol(dataset, max_events, bootstrap_samples),
+        model=boards.pop("model"),
+        baselines=boards,
+        planted_optimum=read_planted_optimum(dataset.path, split) if comparisons else None,
+    )
+
+
+class _Rows:
+    """One row per user and contender, collected batch by batch.
+
+    Args:
+        names: of the contenders.
+        task_labels: ``[num_behaviours, A]``.
+    """
+
+    def __init__(self, names: list[str], task_labels: Tensor) -> None:
+        self._task_labels = task_labels
+        nobody = no_users(task_labels.shape[1])
+        self._user_ids, self._labels = [nobody.ranks], [nobody.logits]
+        self._scores: dict[str, list[UserScores]] = {name: [nobody] for name in names}
+
+    def add(self, batch: EvaluationBatch, scores: dict[str, UserScores]) -> None:
+        self._user_ids.append(batch.batch.user_ids)
+        self._labels.append(target_labels(batch.batch, self._task_labels))
+        for name, of_contender in scores.items():
+            self._scores[name].append(of_contender)
+
+    def scoreboards(self, task_names: list[str], expected: int, bootstrap: Bootstrap) -> dict[str, Scoreboard]:
+        """Figures over the rows of all ranks, in the order of user ids; collective."""
+        user_ids, order = _gathered(self._user_ids).sort()
+        if user_ids.numel() != expected or user_ids.unique().numel() != expected:
+            raise RuntimeError(
+                f"evaluated {user_ids.numel()} users, {user_ids.unique().numel()} different ones, "
+                f"but {expected} have a held-out event"
+            )
+        labels = _gathered(self._labels)[order]
+        boards = {}
+        for name, scores in self._scores.items():
+            ranks = _gathered([each.ranks for each in scores])[order]
+            logits = _gathered([each.logits for each in scores])[order]
+            columns = {task: (logits[:, a], labels[:, a]) for a, task in enumerate(task_names)}
+            boards[name] = Scoreboard(
+                retrieval_figures(ranks, bootstrap),
+                {task: ranking_figures(*column, bootstrap) for task, column in columns.items()},
+                {task: calibration_bins(*column) for task, column in columns.items()},
+            )
+        return boards
+
+
+def _gathered(parts: list[Tensor]) -> Tensor:
+    return torch.cat(Collective().gather_rows(torch.cat(parts)))
+
+
+def _protocol(dataset: Dataset, max_events: int, bootstrap_samples: int) -> dict[str, Any]:
+    return {
+        "split_rule": dataset.manifest.split_rule,
+        "candidates": dataset.num_items,
+        "seen_items": "all earlier items of the user are removed",
+        "ties": "half of the items with the target's score stand before it, rounded up",
+        "max_events": max_events,
+        "bootstrap_samples": bootstrap_samples,
+        "confidence_level": LEVEL if bootstrap_samples else None,
+    }

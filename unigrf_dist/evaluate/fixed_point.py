@@ -1,0 +1,98 @@
+"""Dot products that come out the same however the sum is cut.
+
+A floating-point dot product depends on the order of its additions: on the matrix library, the size of a chunk
+and the ranks that hold parts of it. Ranks of items would depend on them too, wherever two scores are equal or
+almost so. Here vectors of length at most 1 are rounded to multiples of ``2^-26`` and kept as integers in
+float64. By the Cauchy-Schwarz inequality every partial sum of ``<q, x>`` is then an integer of at most about
+``2^52``, and float64 adds integers below ``2^53`` without error: any order gives the same bits.
+
+The rounding is of the size of one float32 step of the vectors themselves, so nothing is lost that training knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+FRACTION_BITS = 26
+_SCALE = float(2**FRACTION_BITS)
+
+
+def to_fixed_point(vectors: Tensor, lengths: Tensor) -> Tensor:
+    """``vectors / lengths`` in units of ``2^-26``.
+
+    Args:
+        vectors: ``[N, D]`` floating point.
+        lengths: ``[N]`` float64, positive, at least the L2 norm of each (whole) vector.
+
+    Returns:
+        ``[N, D]`` float64 that holds integers.
+    """
+    return (vectors.double() / lengths[:, None] * _SCALE).round_()
+
+
+def from_fixed_point(products: Tensor) -> Tensor:
+    """The value of products of two fixed-point numbers, float64."""
+    return products / (_SCALE * _SCALE)
+
+
+def exact_norms(
+    parts: list[Tensor],
+    width: int,
+    *,
+    across_max: Callable[[list[Tensor]], list[Tensor]] = lambda parts: parts,
+    across_sum: Callable[[list[Tensor]], list[Tensor]] = lambda parts: parts,
+    block_rows: int = 65536,
+) -> list[Tensor]:
+    """L2 norms of rows, the same bits whether or not the columns of a row lie in one place.
+
+    Each row is scaled by a power of two so that its largest value fills the available bits, squares are
+    summed as integers, and only the final square root rounds.
+
+    Args:
+        parts: ``[rows, columns]`` tensors; a row's columns may be split over ranks.
+        width: columns of a whole row.
+        across_max: for ``[rows]`` float64 per part, the largest over all places that hold columns of the row.
+        across_sum: likewise the sum, for int64.
+        block_rows: rows widened to float64 at a time.
+
+    Returns:
+        ``[rows]`` float64 for each part.
+    """
+    # width * 2^(2 bits) has to stay below 2^63.
+    bits = min(FRACTION_BITS, (62 - max(width, 1).bit_length()) // 2)
+    largest = across_max([_by_blocks(part, block_rows, _largest_magnitudes) for part in parts])
+    exponents = [torch.frexp(values).exponent.long() for values in largest]
+    shifts = [_power_of_two(bits - exponent) for exponent in exponents]
+    squares = across_sum(
+        [
+            _by_blocks(part, block_rows, partial(_integer_squares, shifts=shift))
+            for part, shift in zip(parts, shifts, strict=True)
+        ]
+    )
+    return [
+        total.double().sqrt() * _power_of_two(exponent - bits)
+        for total, exponent in zip(squares, exponents, strict=True)
+    ]
+
+
+def _by_blocks(part: Tensor, block_rows: int, reduce: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    starts = range(0, max(part.shape[0], 1), block_rows)
+    blocks = [slice(start, start + block_rows) for start in starts]
+    return torch.cat([reduce(part[at].double(), at) for at in blocks])
+
+
+def _largest_magnitudes(rows: Tensor, _: slice) -> Tensor:
+    return rows.abs().amax(1)
+
+
+def _integer_squares(rows: Tensor, at: slice, *, shifts: Tensor) -> Tensor:
+    return (rows * shifts[at, None]).round_().long().square().sum(1)
+
+
+def _power_of_two(exponents: Tensor) -> Tensor:
+    # Written into the exponent field: exp2 is not promised to be exact.
+    return ((exponents + 1023) << 52).view(torch.float64)

@@ -1,0 +1,134 @@
+"""Retrieval and ranking metrics, exact and weighted, each a sum over users so that resampling is cheap.
+
+Legend: ``N`` users, ``R`` (re)samples of them. Weights are counts: user ``n`` is counted ``counts[r, n]`` times.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unigrf_dist.evaluate.bootstrap import Bootstrap, Statistic
+from unigrf_dist.evaluate.figures import CalibrationBin, Figure
+
+HIT_RATE_AT = (1, 10, 50, 200)
+NDCG_AT = (10, 50, 200)
+RANKING_FIGURES = ("auc", "log_loss", "calibration", "ece")
+_NUM_BINS = 10
+
+
+def rank_from_counts(better: Tensor, equal: Tensor) -> Tensor:
+    """The rule for ties: ``rank = 1 + better + ceil(equal / 2)``.
+
+    Of the items with exactly the target's score half stand before it. A model that scores everything alike
+    gets the middle of the catalogue and not its top, and no order of ids or ranks can favour a target.
+    """
+    return 1 + better + (equal + 1) // 2
+
+
+def retrieval_figures(ranks: Tensor, bootstrap: Bootstrap) -> dict[str, Figure]:
+    """Hit rates, NDCG and MRR of one relevant item per user.
+
+    ``hr@k`` = share of ranks up to k; ``ndcg@k`` = mean of ``1 / log2(1 + rank)`` where the rank is up to k,
+    else 0; ``mrr`` = mean of ``1 / rank`` over the full rank.
+
+    Args:
+        ranks: ``[N]`` int64, 1 is best.
+        bootstrap: of the intervals.
+    """
+    exact = ranks.double()
+    gain = 1 / (exact + 1).log2()
+    per_user = {f"hr@{k}": (ranks <= k).double() for k in HIT_RATE_AT}
+    per_user |= {f"ndcg@{k}": gain * (ranks <= k) for k in NDCG_AT}
+    per_user["mrr"] = 1 / exact
+    if ranks.numel() == 0:
+        return {name: Figure(None, reason="no users") for name in per_user}
+    values = torch.stack(list(per_user.values()), dim=1)
+    figures = bootstrap.figures(lambda counts: counts @ values / ranks.numel(), ranks.numel())
+    return dict(zip(per_user, figures, strict=True))
+
+
+def ranking_figures(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dict[str, Figure]:
+    """AUC, log loss and calibration of one prediction per user.
+
+    ``auc`` = share of (positive, negative) pairs in the right order, equal logits counting half; ``log_loss``
+    in nats; ``calibration`` = mean predicted / mean observed probability; ``ece`` = expected calibration
+    error over the bins of ``calibration_bins``.
+
+    Args:
+        logits: ``[N]``.
+        labels: ``[N]``, 0 or 1; NaN where there is none: that user is left out here.
+        bootstrap: of the intervals; it resamples the users that have a label.
+    """
+    logits, labels = _labelled(logits, labels)
+    logits, order = logits.sort(stable=True)
+    labels = labels[order]
+    if labels.numel() == 0:
+        return {name: Figure(None, reason="no labels") for name in RANKING_FIGURES}
+    probability = logits.sigmoid()
+    losses = F.softplus(logits) - labels * logits
+    deviation = F.one_hot(_bin_of(probability), _NUM_BINS).double() * (probability - labels)[:, None]
+    auc = _auc_statistic(logits, labels)
+
+    def statistic(counts: Tensor) -> Tensor:
+        num = counts.sum(1)
+        # 0 / 0 and x / 0 both mean: no positive in this sample, no ratio.
+        ratio = (counts @ probability / (counts @ labels)).nan_to_num(posinf=torch.nan, nan=torch.nan)
+        ece = (counts @ deviation).abs().sum(1) / num
+        return torch.stack([auc(counts), counts @ losses / num, ratio, ece], dim=1)
+
+    figures = dict(zip(RANKING_FIGURES, bootstrap.figures(statistic, labels.numel()), strict=True))
+    positives = int(labels.sum())
+    if positives in (0, labels.numel()):
+        kind = "negative" if positives == 0 else "positive"
+        figures["auc"] = Figure(None, reason=f"all {labels.numel()} labels are {kind}")
+    if positives == 0:
+        figures["calibration"] = Figure(None, reason="no label is positive")
+    return figures
+
+
+def calibration_bins(logits: Tensor, labels: Tensor) -> list[CalibrationBin]:
+    """Predictions in up to ten bins of equal counts; users without a label are left out.
+
+    Equal counts and not equal widths: rare behaviours would all fall into one bin of equal width. Equal
+    predictions share a bin, so that bins are fewer where predictions repeat.
+    """
+    logits, labels = _labelled(logits, labels)
+    probability = logits.sigmoid()
+    bins = _bin_of(probability)
+    members = [(probability[bins == b], labels[bins == b]) for b in bins.unique()]
+    return [
+        CalibrationBin(float(p.min()), float(p.max()), float(p.mean()), float(y.mean()), p.numel())
+        for p, y in members
+    ]
+
+
+def _labelled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    there = ~labels.isnan()
+    return logits[there].double(), labels[there].double()
+
+
+def _bin_of(probability: Tensor) -> Tensor:
+    if probability.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    ordered = probability.sort().values
+    cuts = torch.arange(1, _NUM_BINS) * probability.numel() // _NUM_BINS
+    return torch.bucketize(probability, ordered[cuts], right=True)
+
+
+def _auc_statistic(logits: Tensor, labels: Tensor) -> Statistic:
+    """AUC as a function of counts, NaN where one of the two classes is missing; ``logits`` ascend."""
+    _, group, sizes = logits.unique_consecutive(return_inverse=True, return_counts=True)
+    positive = labels == 1
+    end = sizes.cumsum(0)[group[positive]]
+    start = end - sizes[group[positive]]
+
+    def auc(counts: Tensor) -> Tensor:
+        # negatives[r, i] = how many negatives stand among the i lowest logits.
+        negatives = F.pad((counts * ~positive).cumsum(1), (1, 0))
+        positives = counts[:, positive]
+        below = (negatives[:, start] + negatives[:, end]) / 2
+        return (positives * below).sum(1) / (positives.sum(1) * negatives[:, -1])
+
+    return auc
