@@ -50,7 +50,8 @@ def load_events(
     user, item = _DUCK_TYPES[source.user_type], _DUCK_TYPES[source.item_type]
     values = "".join(f", value_{n} DOUBLE" for n in range(len(source.behaviours)))
     connection.execute(
-        f"CREATE TABLE events (user_key {user}, item_key {item}, time BIGINT{values}, position BIGINT, problem VARCHAR)"
+        f"CREATE TABLE events (user_key {user}, item_key {item}, time BIGINT{values}, "
+        "position BIGINT, problem VARCHAR)"
     )
     count = 0
     sample: list[str] = []

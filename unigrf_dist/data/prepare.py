@@ -15,7 +15,7 @@ import duckdb
 
 from unigrf_dist.data.formats import describe
 from unigrf_dist.data.ingest import OnBadRow, Progress, load_events
-from unigrf_dist.data.manifest import Manifest, SkippedRows, write_manifest
+from unigrf_dist.data.manifest import Manifest, SkippedRows
 from unigrf_dist.data.raw_checks import UNITS_PER_SECOND
 from unigrf_dist.data.source import ColumnMapping, Source
 from unigrf_dist.data.staging import new_folder
@@ -23,7 +23,7 @@ from unigrf_dist.data.summary import DatasetSummary
 from unigrf_dist.data.user_chunks import user_chunks
 from unigrf_dist.data.vocabulary import make_behaviours, make_items, raw_item_ids
 from unigrf_dist.data.workspace import arrow_batches, workspace
-from unigrf_dist.data.writer import SequenceWriter, write_items
+from unigrf_dist.data.writer import DatasetWriter
 from unigrf_dist.errors import UserError
 
 _EVENTS_PER_CHUNK = 1 << 18
@@ -41,7 +41,7 @@ class _Options:
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("error", "skip"):
             raise UserError(f"on_bad_row is {self.on_bad_row!r}; allowed are 'error' and 'skip'")
-        for name in ("min_events", "min_item_events", "row_group_users", "shard_users"):
+        for name in ("min_events", "min_item_events"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -84,12 +84,13 @@ def prepare(
     options = _Options(on_bad_row, min_events, min_item_events, memory_limit, row_group_users, shard_users)
     begun, report = time.perf_counter(), progress or (lambda what, share: None)
     source = describe(format, Path(raw), columns)
-    with new_folder(Path(out), overwrite=overwrite) as folder:
-        with workspace(folder / ".work", memory_limit) as connection:
-            skipped = load_events(connection, source, on_bad_row=on_bad_row, progress=report)
-            _keep_frequent(connection, source, options)
-            manifest = _write(connection, source, folder, format, options, skipped, report)
-        write_manifest(folder, manifest)
+    with (
+        new_folder(Path(out), overwrite=overwrite) as folder,
+        workspace(folder / ".work", memory_limit) as connection,
+    ):
+        skipped = load_events(connection, source, on_bad_row=on_bad_row, progress=report)
+        _keep_frequent(connection, source, options)
+        manifest = _write(connection, source, folder, format, options, skipped, report)
     return DatasetSummary(Path(out), manifest, time.perf_counter() - begun)
 
 
@@ -117,14 +118,13 @@ def _write(
     report: Progress,
 ) -> Manifest:
     report("sort", 0.0)
-    num_events, num_items = _count(connection, "events"), make_items(connection)
-    behaviours = make_behaviours(connection, source)
-    unsorted = 0
-    with SequenceWriter(
+    num_events, unsorted = _count(connection, "events"), 0
+    with DatasetWriter(
         folder,
-        num_items=num_items,
-        num_behaviours=len(behaviours),
+        num_items=make_items(connection),
+        behaviours=make_behaviours(connection, source),
         raw_user_type=source.user_type,
+        raw_item_type=source.item_type,
         row_group_users=options.row_group_users,
         shard_users=options.shard_users,
     ) as writer:
@@ -132,34 +132,13 @@ def _write(
             writer.add(chunk.raw_user_ids, chunk.lengths, chunk.item_ids, chunk.behaviours, chunk.timestamps)
             unsorted += chunk.num_unsorted_users
             report("write", writer.counts.events / num_events)
-        shards = writer.finish()
-    counts = writer.counts
-    items = write_items(
-        folder,
-        raw_item_ids(connection),
-        raw_item_type=source.item_type,
-        training_events=counts.item_training_events,
-    )
-    return Manifest(
-        source=format,
-        arguments={"min_events": options.min_events, "min_item_events": options.min_item_events},
-        num_users=counts.users,
-        num_items=num_items,
-        num_events=counts.events,
-        num_training_events=int(counts.item_training_events.sum()),
-        num_training_only_users=counts.training_only_users,
-        num_unsorted_users=unsorted,
-        first_timestamp=counts.first_timestamp,
-        last_timestamp=counts.last_timestamp,
-        behaviours=behaviours,
-        behaviour_counts=counts.behaviours.tolist(),
-        raw_user_type=source.user_type,
-        raw_item_type=source.item_type,
-        row_group_users=options.row_group_users,
-        skipped_rows=skipped,
-        items=items,
-        shards=shards,
-    )
+        return writer.finish(
+            raw_item_ids(connection),
+            source=format,
+            arguments={"min_events": options.min_events, "min_item_events": options.min_item_events},
+            num_unsorted_users=unsorted,
+            skipped_rows=skipped,
+        )
 
 
 def _sorted_events(source: Source) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -16,11 +17,15 @@ from unigrf_dist.data.manifest import (
     SEQUENCES_FOLDER,
     FileRecord,
     IdType,
+    Manifest,
     ShardRecord,
+    SkippedRows,
     file_record,
+    write_manifest,
 )
 from unigrf_dist.data.sequences import offsets_of
 from unigrf_dist.data.split import has_held_out, num_training_events
+from unigrf_dist.errors import UserError
 
 _ARROW_TYPES = {"int64": pa.int64(), "string": pa.string()}
 _ITEMS_PER_ROW_GROUP = 1 << 20
@@ -43,7 +48,14 @@ class Counts:
     first_timestamp: int = field(default=np.iinfo(np.int64).max)
     last_timestamp: int = field(default=np.iinfo(np.int64).min)
 
-    def add(self, lengths: NDArray[np.int64], items: NDArray[np.int64], behaviours: NDArray[np.int16]) -> None:
+    def add(
+        self,
+        lengths: NDArray[np.int64],
+        items: NDArray[np.int64],
+        behaviours: NDArray[np.int16],
+        timestamps: NDArray[np.int64],
+    ) -> None:
+        """Count whole users, at least one."""
         self.users += len(lengths)
         self.events += len(items)
         self.training_only_users += int((~has_held_out(lengths)).sum())
@@ -52,20 +64,18 @@ class Counts:
         held_out = np.repeat(lengths - num_training_events(lengths), lengths)
         trained, counts = np.unique(items[from_end > held_out], return_counts=True)
         self.item_training_events[trained] += counts
-
-    def add_times(self, timestamps: NDArray[np.int64]) -> None:
-        if len(timestamps):
-            self.first_timestamp = min(self.first_timestamp, int(timestamps.min()))
-            self.last_timestamp = max(self.last_timestamp, int(timestamps.max()))
+        self.first_timestamp = min(self.first_timestamp, int(timestamps.min()))
+        self.last_timestamp = max(self.last_timestamp, int(timestamps.max()))
 
 
-class SequenceWriter:
-    """Cuts users into row groups and shards, numbers them, and counts.
+class DatasetWriter:
+    """Numbers users, cuts them into row groups and shards, counts, and writes the manifest.
 
     Args:
-        folder: of the data set.
-        num_items, num_behaviours: sizes of the vocabularies.
-        raw_user_type: type of the raw user ids.
+        folder: of the data set; empty.
+        num_items: size of the item vocabulary.
+        behaviours: named values of every behaviour code.
+        raw_user_type, raw_item_type: types of the raw ids.
         row_group_users: users of a row group, the smallest piece that ranks share.
         shard_users: users of a shard, rounded up to whole row groups.
     """
@@ -75,15 +85,19 @@ class SequenceWriter:
         folder: Path,
         *,
         num_items: int,
-        num_behaviours: int,
+        behaviours: list[dict[str, float]],
         raw_user_type: IdType,
+        raw_item_type: IdType,
         row_group_users: int,
         shard_users: int,
     ) -> None:
-        if row_group_users < 1 or shard_users < 1:
-            raise ValueError(f"row_group_users and shard_users must be >= 1, got {row_group_users}, {shard_users}")
+        for name, value in (("row_group_users", row_group_users), ("shard_users", shard_users)):
+            if value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1")
         self._folder = folder
         (folder / SEQUENCES_FOLDER).mkdir()
+        self._behaviours = behaviours
+        self._raw_user_type, self._raw_item_type = raw_user_type, raw_item_type
         self._row_group_users = row_group_users
         self._shard_users = -(-shard_users // row_group_users) * row_group_users
         self._schema = pa.schema(
@@ -98,15 +112,14 @@ class SequenceWriter:
         self._waiting: list[pa.Table] = []
         self._num_waiting = 0
         self._shards: list[ShardRecord] = []
-        self._shard_events = 0
         self._open: pq.ParquetWriter | None = None
-        self._open_users = 0
-        self.counts = Counts(np.zeros(num_behaviours, np.int64), np.zeros(num_items, np.int64))
+        self._open_users = self._open_events = 0
+        self.counts = Counts(np.zeros(len(behaviours), np.int64), np.zeros(num_items, np.int64))
 
-    def __enter__(self) -> SequenceWriter:
+    def __enter__(self) -> DatasetWriter:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._open is not None:
             self._open.close()
 
@@ -121,24 +134,58 @@ class SequenceWriter:
         """Append users.
 
         Args:
-            raw_user_ids: ``[U]``.
-            lengths: ``[U]`` events of each user.
+            raw_user_ids: ``[U]``, ascending over all calls.
+            lengths: ``[U]`` events of each user, at least 1.
             item_ids, behaviours, timestamps: ``[E]`` events of all users, oldest first within a user.
         """
         user_ids = pa.array(np.arange(self.counts.users, self.counts.users + len(lengths)))
         offsets = pa.array(offsets_of(lengths).astype(np.int32))
         lists = [pa.ListArray.from_arrays(offsets, pa.array(v)) for v in (item_ids, behaviours, timestamps)]
-        self.counts.add(lengths, item_ids, behaviours)
-        self.counts.add_times(timestamps)
+        self.counts.add(lengths, item_ids, behaviours, timestamps)
         self._waiting.append(pa.Table.from_arrays([user_ids, raw_user_ids, *lists], schema=self._schema))
         self._num_waiting += len(lengths)
         self._write(self._num_waiting // self._row_group_users * self._row_group_users)
 
-    def finish(self) -> list[ShardRecord]:
-        """Write what waits and close. Returns the shards."""
+    def finish(
+        self,
+        raw_item_ids: Iterable[pa.Array],
+        *,
+        source: str,
+        arguments: dict[str, str | int | float],
+        num_unsorted_users: int = 0,
+        skipped_rows: SkippedRows | None = None,
+    ) -> Manifest:
+        """Write what waits, the item dictionary and the manifest.
+
+        Args:
+            raw_item_ids: raw ids in the order of the item ids, in chunks.
+            source, arguments, num_unsorted_users, skipped_rows: for the manifest.
+        """
         self._write(self._num_waiting)
         self._close_shard()
-        return self._shards
+        counts = self.counts
+        manifest = Manifest(
+            source=source,
+            arguments=arguments,
+            num_users=counts.users,
+            num_items=len(counts.item_training_events),
+            num_events=counts.events,
+            num_training_events=int(counts.item_training_events.sum()),
+            num_training_only_users=counts.training_only_users,
+            num_unsorted_users=num_unsorted_users,
+            first_timestamp=counts.first_timestamp,
+            last_timestamp=counts.last_timestamp,
+            behaviours=self._behaviours,
+            behaviour_counts=counts.behaviours.tolist(),
+            raw_user_type=self._raw_user_type,
+            raw_item_type=self._raw_item_type,
+            row_group_users=self._row_group_users,
+            skipped_rows=skipped_rows or SkippedRows(),
+            items=self._write_items(raw_item_ids),
+            shards=self._shards,
+        )
+        write_manifest(self._folder, manifest)
+        return manifest
 
     def _write(self, num_users: int) -> None:
         if not num_users:
@@ -158,12 +205,12 @@ class SequenceWriter:
                 self._folder / self._shard_file(),
                 self._schema,
                 compression="zstd",
-                # Dictionaries of ids and times are as large as the data.
+                # A dictionary of ids or times would be as large as the data.
                 use_dictionary=["behaviours.list.element"],
             )
         self._open.write_table(users, row_group_size=self._row_group_users)
         self._open_users += users.num_rows
-        self._shard_events += len(users.column("item_ids").combine_chunks().flatten())
+        self._open_events += pc.sum(pc.list_value_length(users.column("item_ids"))).as_py()
         if self._open_users == self._shard_users:
             self._close_shard()
 
@@ -173,33 +220,26 @@ class SequenceWriter:
         self._open.close()
         record = file_record(self._folder, self._shard_file())
         self._shards.append(
-            ShardRecord(**record.model_dump(), num_users=self._open_users, num_events=self._shard_events)
+            ShardRecord(**record.model_dump(), num_users=self._open_users, num_events=self._open_events)
         )
-        self._open, self._open_users, self._shard_events = None, 0, 0
+        self._open, self._open_users, self._open_events = None, 0, 0
 
     def _shard_file(self) -> str:
         return f"{SEQUENCES_FOLDER}/part-{len(self._shards):05d}.parquet"
 
-
-def write_items(
-    folder: Path, raw_ids: Iterable[pa.Array], *, raw_item_type: IdType, training_events: NDArray[np.int64]
-) -> FileRecord:
-    """Write the item dictionary.
-
-    Args:
-        folder: of the data set.
-        raw_ids: raw ids in the order of the dense ids, in chunks.
-        raw_item_type: their type.
-        training_events: ``[num_items]`` training events of each item.
-    """
-    schema = pa.schema(
-        [("item_id", pa.int64()), ("raw_id", _ARROW_TYPES[raw_item_type]), ("training_events", pa.int64())]
-    )
-    first = 0
-    with pq.ParquetWriter(folder / ITEMS_FILE, schema, compression="zstd", use_dictionary=False) as file:
-        for chunk in raw_ids:
-            ids = np.arange(first, first + len(chunk))
-            table = pa.Table.from_arrays([ids, chunk, training_events[ids]], schema=schema)
-            file.write_table(table, row_group_size=_ITEMS_PER_ROW_GROUP)
-            first += len(chunk)
-    return file_record(folder, ITEMS_FILE)
+    def _write_items(self, raw_ids: Iterable[pa.Array]) -> FileRecord:
+        schema = pa.schema(
+            [
+                ("item_id", pa.int64()),
+                ("raw_id", _ARROW_TYPES[self._raw_item_type]),
+                ("training_events", pa.int64()),
+            ]
+        )
+        training_events, first = self.counts.item_training_events, 0
+        with pq.ParquetWriter(self._folder / ITEMS_FILE, schema, compression="zstd", use_dictionary=False) as file:
+            for chunk in raw_ids:
+                ids = np.arange(first, first + len(chunk))
+                table = pa.Table.from_arrays([ids, chunk, training_events[ids]], schema=schema)
+                file.write_table(table, row_group_size=_ITEMS_PER_ROW_GROUP)
+                first += len(chunk)
+        return file_record(self._folder, ITEMS_FILE)
