@@ -8,6 +8,7 @@ from ..implementation import Implementation, resolve_implementation
 from .checks import check_operands, check_scores
 from .plan import AttentionPlan, plan_attention
 from .reference import reference_attention
+from .torch_path import blocked_attention
 
 
 def jagged_attention(
@@ -108,7 +109,8 @@ def jagged_attention(
             max_length=plan.max_length,
             deterministic=deterministic,
         )
-    return reference_attention(
+    run = blocked_attention if chosen is Implementation.TORCH else reference_attention
+    return run(
         q,
         k,
         v,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
 from .checks import check_structure
+from .torch_bias import BlockBuckets
+from .torch_blocks import Schedule, make_schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,20 @@ class AttentionPlan:
     query_times: Tensor | None
     key_times: Tensor | None
     max_length: int | None
+    _buckets: dict[int, BlockBuckets] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Groups and blocks of the plain PyTorch path."""
+        return make_schedule(self.offsets, self.num_candidates, self.window, self.query_times, self.key_times)
+
+    def block_buckets(self, num_buckets: int) -> BlockBuckets:
+        """Buckets of a time bias for the blocks of `schedule`."""
+        assert self.query_times is not None
+        assert self.key_times is not None
+        if num_buckets not in self._buckets:
+            self._buckets[num_buckets] = BlockBuckets(self.schedule, self.query_times, self.key_times, num_buckets)
+        return self._buckets[num_buckets]
 
     def check_matches(
         self,

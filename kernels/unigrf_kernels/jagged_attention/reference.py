@@ -53,9 +53,7 @@ def reference_attention(
     return torch.cat(outputs) if outputs else q + 0 * (k + v)
 
 
-def structure(
-    length: int, num_candidates: int, window: int | None, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def structure(length: int, num_candidates: int, window: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions ``[length]`` int64 of a sequence's tokens, and ``[length, length]`` bool: query sees key."""
     index = torch.arange(length, device=device)
     history = length - num_candidates

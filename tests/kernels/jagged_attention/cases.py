@@ -68,9 +68,7 @@ CASES = [
         num_positions=30,
         num_buckets=40,
     ),
-    Case(
-        "candidates-pairs", (38, 20, 7), candidates=(4, 3, 7), num_positions=64, num_buckets=40, times="pairs"
-    ),
+    Case("candidates-pairs", (38, 20, 7), candidates=(4, 3, 7), num_positions=64, num_buckets=40, times="pairs"),
     Case("window", LENGTHS, window=9, num_positions=30, num_buckets=20),
     Case("window-one", LENGTHS, window=1, num_positions=30),
     Case("window-candidates", LENGTHS, window=6, candidates=(0, 9, 0, 0, 3, 2, 1, 0), num_positions=4),
@@ -127,9 +125,7 @@ class Inputs:
             keep = isinstance(target, torch.dtype) and not tensor.is_floating_point()
             return tensor if keep else tensor.to(target)
 
-        options = {
-            key: move(value) if isinstance(value, Tensor) else value for key, value in self.options.items()
-        }
+        options = {key: move(value) if isinstance(value, Tensor) else value for key, value in self.options.items()}
         return Inputs(*map(move, (self.q, self.k, self.v, self.offsets, self.grad_output)), options)
 
 
@@ -204,7 +200,7 @@ def oracle(inputs: Inputs) -> dict[str, Tensor]:
 
 
 def assert_as_exact_as_eager(inputs: Inputs, actual: dict[str, Tensor]) -> None:
-    """Error against float64 at most 2x (output) or 5x (gradients) that of plain PyTorch, plus a rounding band.
+    """Error against float64: at most 2x (output), 5x (gradients) that of plain PyTorch, plus a rounding band.
 
     The band is one unit in the last place of the largest exact value: below that, a comparison with eager's
     own error is a matter of luck.

@@ -54,9 +54,7 @@ def scalar_attention(inputs: Inputs, scaling_length: float | None) -> list[list[
                     total = sum(math.exp(s) for s in scores)
                     weights = [math.exp(s) / total for s in scores]
                 dims = range(inputs.v.shape[2])
-                row.append(
-                    [sum(w * v[j][key_head][d] for w, j in zip(weights, seen, strict=True)) for d in dims]
-                )
+                row.append([sum(w * v[j][key_head][d] for w, j in zip(weights, seen, strict=True)) for d in dims])
             out.append(row)
     return out
 

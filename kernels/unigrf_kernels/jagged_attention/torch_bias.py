@@ -1,0 +1,251 @@
+"""Biases and masks of the plain PyTorch path: tiles to lay under the products, and gradients taken from tiles.
+
+Scores of a block are ``[F, N, F, R, C]``: key phase, sequence, query phase, query cell, key cell
+(see `torch_blocks`).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .buckets import time_buckets
+from .torch_blocks import Block, Group, Schedule
+
+HIDDEN = -1.0e30
+"""Added to the score of a pair that is not visible. silu, its derivative and exp of it are exactly 0, and unlike
+infinity it makes no NaN in silu."""
+
+
+class DiagonalBias:
+    """Position bias, causal mask and window of history blocks.
+
+    All three depend on ``query cell - key cell`` and the two phases alone. One vector per pair of phases holds
+    their sum for every difference, and a tile is a view of it, so masks cost no pass of their own. Backward goes
+    the same way: score gradients are summed over sequences, then along diagonals.
+    """
+
+    def __init__(self, schedule: Schedule, window: int | None, table: Tensor | None, dtype: torch.dtype) -> None:
+        self.table = None if table is None else table.to(dtype)
+        self.fills_block = table is not None or window is not None
+        cells, device = schedule.cells, schedule.positions.device
+        self.largest = schedule.longest_history - 1
+        # Largest difference first, so that ascending keys walk forward through the vector.
+        difference = torch.arange(self.largest, -self.largest - 2, -1, device=device)
+        phase = torch.arange(cells.phases, device=device)
+        between_phases = phase[:, None] - cells.query_shift - phase[:, None, None]
+        distance = difference * cells.phases + between_phases
+        is_hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        self.vectors = torch.zeros(distance.shape, dtype=dtype, device=device).masked_fill_(is_hidden, HIDDEN)[
+            None
+        ]
+        if self.table is not None:
+            self.distance = distance.clamp(0, self.table.shape[1] - 1)
+            self.vectors = self.vectors + self.table[:, self.distance]
+            self.gradient = torch.zeros_like(self.vectors)
+
+    def tile(self, head: int, block: Block) -> Tensor:
+        """``[F, 1, F, R, C]``."""
+        vector = self.vectors[head if self.table is not None else 0]
+        return vector[..., self._span(block)].unfold(-1, len(block.columns), 1).flip(-2).unsqueeze(1)
+
+    def collect(self, head: int, block: Block, scores_grad: Tensor) -> None:
+        """Add the block's share of the gradient."""
+        rows, columns = len(block.rows), len(block.columns)
+        # Padded by one column more than the longest diagonal needs and read with one column less, each row moves
+        # a step to the right of the one above: diagonals become columns.
+        padded = F.pad(scores_grad.sum(1).flip(-2), (0, rows)).flatten(-2)
+        skewed = padded[..., : rows * (rows + columns - 1)].unflatten(-1, (rows, rows + columns - 1))
+        self.gradient[head, ..., self._span(block)].add_(skewed.sum(-2))
+
+    def table_gradient(self) -> Tensor:
+        """``[H, P]``."""
+        assert self.table is not None
+        return torch.zeros_like(self.table).index_add_(1, self.distance.flatten(), self.gradient.flatten(1))
+
+    def _span(self, block: Block) -> slice:
+        start = self.largest - (block.rows.stop - 1 - block.columns.start)
+        return slice(start, start + len(block.rows) + len(block.columns) - 1)
+
+
+class CandidateBias:
+    """Position bias and mask of candidate blocks, from the positions of the tokens themselves.
+
+    Candidates are few against the history, so nothing is shared between sequences here.
+    """
+
+    def __init__(self, schedule: Schedule, window: int | None, table: Tensor | None, dtype: torch.dtype) -> None:
+        self.schedule, self.window, self.dtype = schedule, window, dtype
+        self.table = None if table is None else table.to(dtype)
+        if self.table is not None:
+            self.gradient = torch.zeros_like(self.table)
+
+    def tile(self, head: int, group: Group, block: Block) -> Tensor:
+        """``[F, N, F, R, C]``."""
+        asking, key, is_real = self._tokens(group, block)
+        column = torch.arange(len(block.columns), device=key.device)
+        is_seen = column < (block.history_cells or 0)
+        distance = self._distance(asking, key)
+        if self.window is not None:
+            is_seen = is_seen & (distance < self.window)
+        is_visible = is_real & (is_seen | (asking == key))
+        mask = torch.zeros(block.shape, dtype=self.dtype, device=key.device).masked_fill_(~is_visible, HIDDEN)
+        return mask if self.table is None else mask.add_(self.table[head][self._row(distance)])
+
+    def collect(self, head: int, group: Group, block: Block, scores_grad: Tensor) -> None:
+        """Add the block's share of the gradient."""
+        asking, key, _ = self._tokens(group, block)
+        row = self._row(self._distance(asking, key))
+        self.gradient[head].index_add_(0, row.flatten(), scores_grad.flatten())
+
+    def table_gradient(self) -> Tensor:
+        """``[H, P]``."""
+        return self.gradient
+
+    def _tokens(self, group: Group, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens ``[1, N, F, R, 1]`` of the queries, ``[F, N, 1, 1, C]`` of the keys; which keys are real."""
+        phases, sequences, _, rows, columns = block.shape
+        asking = block.queries(group.queries.tokens[:, None])
+        key = torch.stack([block.keys(group.keys.tokens[:, None], phase) for phase in range(phases)])
+        is_real = torch.stack([block.keys(group.keys.is_real[:, None], phase) for phase in range(phases)])
+        shape = (phases, sequences, 1, 1, columns)
+        return asking.view(1, sequences, phases, rows, 1), key.view(shape), is_real.view(shape)
+
+    def _distance(self, asking: Tensor, key: Tensor) -> Tensor:
+        return self.schedule.positions[asking] - self.schedule.positions[key]
+
+    def _row(self, distance: Tensor) -> Tensor:
+        assert self.table is not None
+        return distance.clamp(0, self.table.shape[1] - 1)
+
+
+class TimeBias:
+    """Time bias of all blocks, worked out once per pair of cells."""
+
+    LANES = 4
+    """Copies of the table, used in turn along a row. Neighbouring cells mostly share a bucket, and each addition
+    to a bucket's gradient waits for the one before."""
+
+    def __init__(self, table: Tensor, buckets: BlockBuckets, dtype: torch.dtype) -> None:
+        self.table = table.to(dtype).repeat_interleave(self.LANES, dim=1)
+        self.buckets = buckets
+        self.gradient = torch.zeros_like(self.table)
+
+    def tile(self, head: int, group: Group, block: Block) -> Tensor:
+        """``[1, N, 1, R, C]``."""
+        _, sequences, _, rows, columns = block.shape
+        bias = self.table[head].index_select(0, self.buckets.of(group, block))
+        return bias.view(1, sequences, 1, rows, columns)
+
+    def collect(self, head: int, group: Group, block: Block, scores_grad: Tensor) -> None:
+        """Add the block's share of the gradient."""
+        # One addition per phase: torch's sum over two short dimensions is four times slower.
+        of_queries = sum_of_slices(sum_of_slices(scores_grad, 0), 1)
+        sums = torch.bincount(self.buckets.of(group, block), of_queries.flatten(), self.table.shape[1])
+        self.gradient[head].add_(sums)
+
+    def table_gradient(self) -> Tensor:
+        """``[H, num_buckets]``."""
+        return self.gradient.unflatten(1, (-1, self.LANES)).sum(2)
+
+
+def sum_of_slices(tensor: Tensor, dim: int) -> Tensor:
+    """``tensor.sum(dim)`` where ``dim`` is one or two."""
+    slices = tensor.unbind(dim)
+    return slices[0] if len(slices) == 1 else torch.add(*slices)
+
+
+class BlockBuckets:
+    """For each block the flat indices into `TimeBias`' table, int32 ``[N * R * C]``; made when first asked for.
+
+    Layers and passes share them. Very long sequences would fill the memory, so beyond a limit they are made anew.
+    """
+
+    MOST_KEPT = 64 * 1024 * 1024
+    """Indices kept per batch: 256 MiB."""
+
+    def __init__(self, schedule: Schedule, query_times: Tensor, key_times: Tensor, num_buckets: int) -> None:
+        self.query_times, self.key_times, self.num_buckets = query_times, key_times, num_buckets
+        self._kept: dict[Block, Tensor] = {}
+        self._num_kept = 0
+
+    def of(self, group: Group, block: Block) -> Tensor:
+        """Indices of one block."""
+        indices = self._kept.get(block)
+        if indices is None:
+            indices = self._make(group, block)
+            if self._num_kept + indices.numel() <= self.MOST_KEPT:
+                self._kept[block] = indices
+                self._num_kept += indices.numel()
+        return indices
+
+    def _make(self, group: Group, block: Block) -> Tensor:
+        phases, sequences, _, rows, columns = block.shape
+        asked = block.queries(self.query_times[group.queries.tokens][:, None]).view(sequences, phases, rows)
+        is_first = block.queries(group.queries.is_real[:, None]).view(sequences, phases, rows)[:, 0]
+        # A shifted cell at either end of a sequence lacks one of its tokens.
+        asked = torch.where(is_first, asked[:, 0], asked[:, -1])
+        happened = block.keys(self.key_times[group.keys.tokens][:, None], 0).view(sequences, 1, columns)
+        bucket = time_buckets(asked[:, :, None] - happened, self.num_buckets)
+        lane = torch.arange(columns, dtype=torch.int32, device=bucket.device) % TimeBias.LANES
+        return (bucket * TimeBias.LANES + lane).flatten()
+
+
+class ScoreBias:
+    """All score terms of one call that do not come from queries and keys."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        window: int | None,
+        position_table: Tensor | None,
+        time_table: Tensor | None,
+        buckets: BlockBuckets | None,
+        dtype: torch.dtype,
+    ) -> None:
+        self.diagonal = DiagonalBias(schedule, window, position_table, dtype)
+        self.candidate = CandidateBias(schedule, window, position_table, dtype)
+        self.time = None if time_table is None or buckets is None else TimeBias(time_table, buckets, dtype)
+
+    def lay_under(self, scores: Tensor, head: int, group: Group, block: Block) -> bool:
+        """Fill ``scores`` with what products are to be added to. False: nothing, ``scores`` is as it was."""
+        terms = []
+        if block.history_cells is not None:
+            terms.append(self.candidate.tile(head, group, block))
+        elif self.diagonal.fills_block:
+            terms.append(self.diagonal.tile(head, block))
+        if self.time is not None:
+            terms.append(self.time.tile(head, group, block))
+        if len(terms) == 2:
+            torch.add(terms[0], terms[1], out=scores)
+        elif terms:
+            scores.copy_(terms[0])
+        return bool(terms)
+
+    def hide(self, scores: Tensor, head: int, block: Block) -> None:
+        """Mask what `lay_under` did not: without bias and window, only a block's end at the diagonal needs it."""
+        if block.history_cells is None and not self.diagonal.fills_block:
+            first = block.rows.start - block.columns.start
+            scores[..., first:].add_(self.diagonal.tile(head, block)[..., first:])
+
+    def collect_position(self, gradient: Tensor, head: int, group: Group, block: Block) -> None:
+        """Add a block's score gradients to the position table's."""
+        if block.history_cells is None:
+            self.diagonal.collect(head, block, gradient)
+        else:
+            self.candidate.collect(head, group, block, gradient)
+
+    def collect_time(self, gradient: Tensor, head: int, group: Group, block: Block) -> None:
+        """Add a block's score gradients to the time table's."""
+        assert self.time is not None
+        self.time.collect(head, group, block, gradient)
+
+    def position_gradient(self) -> Tensor:
+        """``[H, P]``, of all blocks collected."""
+        return self.diagonal.table_gradient().add_(self.candidate.table_gradient())
+
+    def time_gradient(self) -> Tensor:
+        """``[H, num_buckets]``, of all blocks collected."""
+        assert self.time is not None
+        return self.time.table_gradient()
