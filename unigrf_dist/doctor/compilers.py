@@ -1,0 +1,80 @@
+"""Compilers: DeepSpeed builds an operator at its first process group, torch.compile one per fused function."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from unigrf_dist.doctor.check import Check, fail, note, ok
+
+GROUP = "Compilers"
+# What generated code includes, and the language torch compiles its extensions in.
+_PROGRAM = "#include <Python.h>\n#include <omp.h>\n#include <concepts>\n"
+_LANGUAGE = ("-std=c++20", "-fopenmp", "-fsyntax-only", "-x", "c++", "-")
+# The longest build seen took three minutes, on two busy cores.
+_LOCK_IS_STALE_SECONDS = 15 * 60
+
+
+def check_compilers(*, on_cuda: bool) -> list[Check]:
+    """C++ compiler with Python's headers, ninja, nvcc, and what an interrupted build left behind."""
+    return [_cxx(), _ninja(), _nvcc(on_cuda), *_stale_locks()]
+
+
+def _cxx() -> Check:
+    name = os.environ.get("CXX", "g++")
+    path = shutil.which(name)
+    if path is None:
+        return fail(GROUP, name, "not found", "apt-get install g++")
+    headers = sysconfig.get_paths()["include"]
+    trial = subprocess.run(
+        [path, "-I", headers, *_LANGUAGE], input=_PROGRAM, capture_output=True, text=True, check=False
+    )
+    if trial.returncode:
+        mend = "apt-get install g++ python3-dev (g++ 10 or newer, and the headers of this Python)"
+        return fail(GROUP, name, _first_line(trial.stderr), mend)
+    return ok(GROUP, name, _first_line(_output(path, "--version")))
+
+
+def _ninja() -> Check:
+    path = shutil.which("ninja")
+    if path is None:
+        return fail(GROUP, "ninja", "not found", f"{sys.executable} -m pip install ninja")
+    return ok(GROUP, "ninja", _first_line(_output(path, "--version")))
+
+
+def _nvcc(on_cuda: bool) -> Check:
+    path = shutil.which("nvcc")
+    if path is not None:
+        release = [line for line in _output(path, "--version").splitlines() if "release" in line]
+        return ok(GROUP, "nvcc", release[0] if release else path)
+    if not on_cuda:
+        return ok(GROUP, "nvcc", "not needed without a GPU")
+    mend = "install the CUDA toolkit, or set deepspeed.optimizer.params.torch_adam=true"
+    return note(GROUP, "nvcc", "not found: DeepSpeed can't build its fused Adam", mend)
+
+
+def _stale_locks() -> list[Check]:
+    """A build that was killed leaves its lock, and the next process that wants the operator waits for ever."""
+    default = Path.home() / ".cache" / "torch_extensions"
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR", default))
+    now = time.time()
+    return [
+        fail(GROUP, "build lock", f"{lock} is left from a build that was killed", f"rm {lock}")
+        for pattern in ("*/lock", "*/*/lock")
+        for lock in sorted(folder.glob(pattern))
+        if now - lock.stat().st_mtime > _LOCK_IS_STALE_SECONDS
+    ]
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout or done.stderr
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no output")

@@ -1,0 +1,84 @@
+"""Runs the probes and says what their outcome means."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from unigrf_dist.doctor.check import Check, fail, note, ok
+
+# DeepSpeed compiles an operator at its first start: three minutes were seen on two busy cores.
+_TIMEOUT_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a probe said. ``text`` is its last line of output, or its last word of complaint."""
+
+    worked: bool
+    text: str
+
+
+_MEND = {
+    "gloo": "export GLOO_SOCKET_IFNAME=lo (one host), or the interface between the hosts, such as eth0",
+    "nccl": "make clean setup DEVICE=cuda (NCCL_DEBUG=INFO shows what it tried)",
+    "deepspeed": "mend the compilers above; else: make clean setup",
+    "fbgemm": "make clean setup",
+    "triton": "make clean setup",
+}
+_WHERE = {
+    "gloo": ("Collectives", "gloo"),
+    "nccl": ("Collectives", "nccl"),
+    "deepspeed": ("Libraries", "deepspeed"),
+    "fbgemm": ("Libraries", "fbgemm, torchrec"),
+    "triton": ("Libraries", "triton"),
+}
+
+
+def check_device() -> tuple[Check, bool]:
+    """The accelerator that training will use, and whether that is CUDA."""
+    outcome = run_probe("devices")
+    if not outcome.worked:
+        return fail("Machine", "torch", outcome.text, "make clean setup"), False
+    if outcome.text:
+        return ok("Machine", "accelerator", outcome.text), True
+    if shutil.which("nvidia-smi") and _smi_lists_a_gpu():
+        mend = "make clean setup DEVICE=cuda (if it is that already: a newer driver)"
+        return note("Machine", "accelerator", "nvidia-smi lists a GPU that torch can't use", mend), False
+    return ok("Machine", "accelerator", "no GPU: training runs on the CPU with gloo"), False
+
+
+def check_libraries(*, on_cuda: bool) -> list[Check]:
+    """Collectives, DeepSpeed, FBGEMM and Triton, each tried."""
+    names = ["gloo", *(["nccl"] if on_cuda else []), "deepspeed", "fbgemm", "triton"]
+    # Two at a time: each imports torch, which keeps a core busy for seconds.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        outcomes = list(pool.map(run_probe, names))
+    return [
+        ok(*_WHERE[name], outcome.text) if outcome.worked else fail(*_WHERE[name], outcome.text, _MEND[name])
+        for name, outcome in zip(names, outcomes, strict=True)
+    ]
+
+
+def run_probe(name: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> Outcome:
+    """Run one probe in a process of its own and wait for it."""
+    command = [sys.executable, "-W", "ignore", "-m", "unigrf_dist.doctor.probes", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return Outcome(False, f"no answer within {timeout_seconds:.0f} s")
+    if done.returncode:
+        return Outcome(False, _last_line(done.stderr) or f"its process ended with status {done.returncode}")
+    return Outcome(True, done.stdout.removesuffix("\n").rpartition("\n")[2])
+
+
+def _smi_lists_a_gpu() -> bool:
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listing.stdout.startswith("GPU")
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
