@@ -63,9 +63,9 @@ def _scale(ctx: Any, retrieval: Tensor | None, ranking: Tensor | None, *_: None)
     if ctx.wanted.hidden:
         hidden_grad = retrieval_row_grad.new_zeros(ctx.hidden_shape)
         if retrieval is not None:
-            hidden_grad = hidden_grad.index_add(0, retrieval_rows, retrieval_row_grad * retrieval)
+            hidden_grad.index_add_(0, retrieval_rows, retrieval_row_grad * retrieval)
         if ranking is not None:
-            hidden_grad = hidden_grad.index_add(0, ranking_rows, ranking_row_grad * ranking)
+            hidden_grad.index_add_(0, ranking_rows, ranking_row_grad * ranking)
         hidden_grad = hidden_grad.to(ctx.dtype)
     grads: list[Tensor | None] = [hidden_grad]
     upstream = (retrieval, retrieval, retrieval, ranking, ranking)

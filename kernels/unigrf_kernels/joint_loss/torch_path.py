@@ -1,4 +1,4 @@
-"""The plain PyTorch path: chunks of logits that stay in the cache, forward and gradients in one go.
+"""The plain PyTorch path: chunks of entries whose logits stay in the cache, forward and gradients in one go.
 
 A chunk of exponentials is made once and serves the sum, the hidden rows' gradient and the negatives' gradient:
 three products of ``2 P K D`` operations and one pass of ``exp`` over ``P K`` numbers.
@@ -6,21 +6,21 @@ three products of ``2 P K D`` operations and one pass of ``exp`` over ``P K`` nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .duplicates import merge_duplicates
 from .problem import Computed, Problem, Wanted, empty_result
-from .torch_directions import Directions
+from .torch_directions import Directions, row_products
 from .torch_negatives import SharedNegatives, UserNegatives
 
-# On a CPU 2 MiB of fp32 logits, the second-level cache of a core. A product of few rows is slow.
-_CHUNK_LOGITS = {"cpu": 1 << 19}
-_CHUNK_LOGITS_ON_DEVICE = 1 << 26
-_MIN_CHUNK_ROWS, _MAX_CHUNK_ROWS = 32, 512
+# Numbers of the logits of a chunk and of the vectors of a block. On a CPU 2 MiB of fp32, the second-level cache of
+# a core, and a quarter of it; elsewhere what keeps the device busy.
+_CHUNK_NUMBERS = {"cpu": 1 << 19}
+_BLOCK_NUMBERS = {"cpu": 1 << 17}
+_NUMBERS_ELSEWHERE = 1 << 26
+_MIN_ROWS = 32
 # Logits within this bound need no shift by their row's maximum: sums of 2^60 of their exponentials, and the
 # inverse of such a sum times the smallest, are normal fp32 numbers.
 _NO_SHIFT_BOUND = 40.0
@@ -28,107 +28,126 @@ _NO_SHIFT_BOUND = 40.0
 
 def compute(problem: Problem, wanted: Wanted) -> Computed:
     """Both losses and the gradients that are ``wanted``."""
-    fields = {**Retrieval(problem, wanted).run(), **_ranking(problem, wanted)}
-    return empty_result(problem, wanted)._replace(**fields)
+    result = empty_result(problem, wanted)
+    return result._replace(**_Retrieval(problem, wanted, result).run(), **_ranking(problem, wanted))
 
 
-class Retrieval:
-    """The retrieval half of one call."""
+class _Retrieval:
+    """The retrieval half of one call: blocks of entries, and in a block chunks of logits.
 
-    def __init__(self, problem: Problem, wanted: Wanted) -> None:
-        self.problem, self.wanted = problem, wanted
-        self.hidden = Directions(problem.hidden.index_select(0, problem.retrieval_rows), problem)
-        self.query = self.hidden.unit / problem.temperature
-        self.positives = Directions(problem.positives, problem)
-        self.positive_logits = (self.query * self.positives.unit).sum(0)
-        if problem.positive_log_q is not None:
-            self.positive_logits -= problem.positive_log_q
-        self.weights = torch.ones_like(self.positive_logits)
+    Row gradients go straight into ``result``.
+    """
+
+    def __init__(self, problem: Problem, wanted: Wanted, result: Computed) -> None:
+        self.problem, self.wanted, self.result = problem, wanted, result
+        self.is_bounded = _logits_are_bounded(problem)
+        self.num_entries, width = problem.positives.shape
+        num_columns = len(problem.negatives)
+        num_own = 0 if problem.user_negatives is None else problem.user_negatives.shape[1]
+        device = problem.hidden.device.type
+        self.block_rows = max(_BLOCK_NUMBERS.get(device, _NUMBERS_ELSEWHERE) // width, _MIN_ROWS)
+        chunk_rows = _CHUNK_NUMBERS.get(device, _NUMBERS_ELSEWHERE) // (num_columns + num_own * width + 1)
+        self.chunk_rows = min(max(chunk_rows, _MIN_ROWS), self.block_rows)
+        self.sources: list[tuple[SharedNegatives | UserNegatives, bool]] = []
+        if num_columns:
+            self.sources.append((SharedNegatives(problem, self.chunk_rows), wanted.negatives))
+        if num_own:
+            self.sources.append((UserNegatives(problem), wanted.user_negatives))
+        self.losses = problem.hidden.new_empty(self.num_entries, dtype=problem.accumulator)
+        self.weights = torch.ones_like(self.losses)
         if problem.retrieval_weights is not None:
             self.weights.copy_(problem.retrieval_weights)
 
-        self.num_entries, num_columns = problem.positive_ids.numel(), problem.negative_ids.numel()
-        num_own = 0 if problem.user_negatives is None else problem.user_negatives.shape[1]
-        self.chunk_rows = self._rows_per_chunk(num_columns + num_own * self.query.shape[0])
-        self.shared = SharedNegatives(problem, self.query, self.chunk_rows) if num_columns else None
-        self.own = UserNegatives(problem, self.query) if num_own else None
-
-    def _rows_per_chunk(self, numbers_per_row: int) -> int:
-        target = _CHUNK_LOGITS.get(self.query.device.type, _CHUNK_LOGITS_ON_DEVICE)
-        rows = target // max(numbers_per_row, 1)
-        most = _MAX_CHUNK_ROWS if self.query.device.type == "cpu" else self.num_entries
-        return max(min(rows, most), _MIN_CHUNK_ROWS)
-
-    def _chunks(self) -> Iterator[slice]:
-        for start in range(0, self.num_entries, self.chunk_rows):
-            yield slice(start, min(start + self.chunk_rows, self.num_entries))
-
-    def _logits_are_bounded(self) -> bool:
-        """Whether no logit can leave the bound; known without looking at them when vectors are normalised."""
-        problem = self.problem
-        corrections = [q for q in (problem.positive_log_q, problem.negative_log_q) if q is not None and q.numel()]
-        if not problem.normalize or (corrections and problem.hidden.device.type != "cpu"):
-            return False
-        largest = max((float(q.abs().max()) for q in corrections), default=0.0)
-        return 1 / problem.temperature + largest <= _NO_SHIFT_BOUND
-
     def run(self) -> dict[str, Tensor]:
         """The retrieval fields of `Computed`."""
-        peaks = torch.zeros_like(self.positive_logits)
-        totals = torch.empty_like(self.positive_logits)
-        query_grad = torch.zeros_like(self.query) if self.wanted.hidden else None
-        is_bounded = self._logits_are_bounded()
-        for rows in self._chunks():
-            logits = [source.logits(rows) for source in (self.shared, self.own) if source is not None]
-            if not is_bounded:
-                peaks[rows] = self._shift(rows, logits)
-            total = torch.exp(self.positive_logits[rows] - peaks[rows])
-            for part in logits:
-                total += part.exp_().sum(1)
-            totals[rows] = total
-            self._collect(rows, logits, self.weights[rows] / total, query_grad)
-        return self._finish(peaks, totals, query_grad)
-
-    def _shift(self, rows: slice, logits: list[Tensor]) -> Tensor:
-        """Subtract from each row its largest logit, which is returned."""
-        peak = self.positive_logits[rows]
-        for part in logits:
-            peak = torch.maximum(peak, part.amax(1))
-        for part in logits:
-            part.sub_(peak[:, None])
-        return peak
-
-    def _collect(self, rows: slice, exponentials: list[Tensor], scale: Tensor, query_grad: Tensor | None) -> None:
-        sources = ((self.shared, self.wanted.negatives), (self.own, self.wanted.user_negatives))
-        present = [(source, is_wanted) for source, is_wanted in sources if source is not None]
-        for (source, is_wanted), part in zip(present, exponentials, strict=True):
-            if query_grad is not None:
-                source.add_query_gradient(query_grad, rows, part)
-            if is_wanted:
-                source.collect_gradient(rows, part, scale)
-
-    def _finish(self, peaks: Tensor, totals: Tensor, query_grad: Tensor | None) -> dict[str, Tensor]:
-        losses = totals.log().add_(peaks).sub_(self.positive_logits)
-        # Gradient of the sum by the positive logit: weight * (probability - 1).
-        pull = self.weights * (torch.exp(self.positive_logits - peaks) / totals - 1)
+        for rows in _slices(self.num_entries, self.block_rows):
+            self._block(rows)
         fields = {
-            "retrieval_sum": torch.dot(self.weights, losses),
+            "retrieval_sum": torch.dot(self.weights, self.losses),
             "retrieval_count": self.weights.sum(),
-            "retrieval_sq_norm": losses.new_full((), torch.nan),
+            "retrieval_sq_norm": self.losses.new_full((), torch.nan),
         }
-        if query_grad is not None:
-            query_grad.mul_(self.weights / totals).addcmul_(self.positives.unit, pull)
-            gradient = self.hidden.gradient(query_grad.div_(self.problem.temperature))
+        if self.wanted.hidden:
+            gradient = self.result.retrieval_row_grad
             merge_duplicates(self.problem.retrieval_rows, gradient, len(self.problem.hidden))
-            fields["retrieval_row_grad"] = gradient
             fields["retrieval_sq_norm"] = _squared_norm(gradient)
-        if self.wanted.positives:
-            fields["positives_grad"] = self.positives.gradient(self.query * pull)
-        if self.wanted.negatives and self.shared is not None:
-            fields["negatives_grad"] = self.shared.gradient()
-        if self.wanted.user_negatives and self.own is not None:
-            fields["user_negatives_grad"] = self.own.gradient()
+        names = {SharedNegatives: "negatives_grad", UserNegatives: "user_negatives_grad"}
+        fields.update({names[type(source)]: source.gradient() for source, is_wanted in self.sources if is_wanted})
         return fields
+
+    def _block(self, rows: slice) -> None:
+        problem, result = self.problem, self.result
+        hidden = Directions(problem.hidden.index_select(0, problem.retrieval_rows[rows]), problem)
+        query = hidden.unit / problem.temperature
+        positives = Directions(problem.positives[rows], problem)
+        positive = row_products(query, positives.unit)
+        if problem.positive_log_q is not None:
+            positive -= problem.positive_log_q[rows]
+        weights = self.weights[rows]
+
+        for source, _ in self.sources:
+            source.open_block(rows, query)
+        query_grad = torch.zeros_like(query) if self.wanted.hidden else None
+        peak, total = torch.zeros_like(positive), torch.empty_like(positive)
+        for part in _slices(len(query), self.chunk_rows):
+            self._chunk(part, positive, weights, peak, total, query_grad)
+
+        self.losses[rows] = total.log() + peak - positive
+        scale = (weights / total)[:, None]
+        # Gradient of the sum by the positive logit: weight * (probability - 1).
+        pull = (positive - peak).exp_()[:, None] * scale - weights[:, None]
+        if query_grad is not None:
+            query_grad.mul_(scale).addcmul_(positives.unit, pull).div_(problem.temperature)
+            result.retrieval_row_grad[rows] = hidden.gradient(query_grad)
+        if self.wanted.positives:
+            result.positives_grad[rows] = positives.gradient(query * pull)
+
+    def _chunk(
+        self,
+        part: slice,
+        positive: Tensor,
+        weights: Tensor,
+        peak: Tensor,
+        total: Tensor,
+        query_grad: Tensor | None,
+    ) -> None:
+        """Fill ``part`` of ``peak``, ``total`` and ``query_grad`` (before ``weight / total``) of a block."""
+        logits = [source.logits(part) for source, _ in self.sources]
+        if not self.is_bounded:
+            peak[part] = _subtract_peak(positive[part], logits)
+        sums = (positive[part] - peak[part]).exp_()
+        for exponents in logits:
+            sums += exponents.exp_().sum(1)
+        total[part] = sums
+        scale = (weights[part] / sums)[:, None]
+        for (source, is_wanted), exponentials in zip(self.sources, logits, strict=True):
+            if query_grad is not None:
+                source.add_query_gradient(query_grad[part], exponentials)
+            if is_wanted:
+                source.collect_gradient(part, exponentials, scale)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _logits_are_bounded(problem: Problem) -> bool:
+    """Whether no logit can leave the bound; known without looking at them when vectors are normalised."""
+    corrections = [q for q in (problem.positive_log_q, problem.negative_log_q) if q is not None and q.numel()]
+    if not problem.normalize or (corrections and problem.hidden.device.type != "cpu"):
+        return False
+    largest = max((float(q.abs().max()) for q in corrections), default=0.0)
+    return 1 / problem.temperature + largest <= _NO_SHIFT_BOUND
+
+
+def _subtract_peak(positive: Tensor, logits: list[Tensor]) -> Tensor:
+    """``[c]`` largest logit of each row, which is subtracted from ``logits`` in place."""
+    peak = positive
+    for part in logits:
+        peak = torch.maximum(peak, part.amax(1))
+    for part in logits:
+        part.sub_(peak[:, None])
+    return peak
 
 
 def _ranking(problem: Problem, wanted: Wanted) -> dict[str, Tensor]:
