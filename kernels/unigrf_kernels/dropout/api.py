@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..implementation import Implementation, resolve_implementation
 from .checks import check_dropout, check_input, seed_tensor
-from .cpu import torch_dropout
+from .torch_path import torch_dropout
 from .reference import reference_dropout
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..dropout.checks import check_dropout, seed_tensor
 from ..implementation import Implementation, resolve_implementation
 from .checks import check_gate, check_projection
-from .cpu import torch_gated_norm_dropout, torch_norm_project_silu
+from .torch_path import torch_gated_norm_dropout, torch_norm_project_silu
 from .reference import reference_gated_norm_dropout, reference_norm_project_silu
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..dropout.constants import keep_scale
-from ..dropout.cpu import keep_mask, masked
+from ..dropout.torch_path import keep_mask, masked
 
 _ATEN = torch.ops.aten
 # 1024 rows of 4 x 50 floats are 0.8 MB, less than half of a core's 2 MB cache. 512 to 2048 rows were equally
