@@ -71,14 +71,14 @@ class Observer:
         posterior = relative / relative.sum(axis=1, keepdims=True)
         if self._last is None:
             # Nothing to succeed and nothing met.
-            chances = np.repeat(world.group_chances[None, :, -1], num_users, axis=0)
+            chances = np.repeat(world.group_chances[-1:], num_users, axis=0)
             none = np.zeros((num_users, len(world.successor_chances)))
             return Outlook(posterior, chances, none.astype(np.int64), none, np.ones_like(posterior))
-        chances = (1 - world.successor_share) * world.group_chances.transpose(1, 0, 2)[world.group_of[self._last]]
+        chances = ((1 - world.successor_share) * world.group_chances)[world.group_of[self._last]]
         successors = world.successors[self._last]
         successor_chances = world.successor_share * np.tile(world.successor_chances, (num_users, 1))
         met = successor_chances * have_met(history, successors)
-        unmet = 1 - np.einsum("nkg,ng->nk", chances, self._met_mass) - met.sum(axis=1)[:, None]
+        unmet = 1 - (chances @ self._met_mass[:, :, None])[..., 0] - met.sum(axis=1)[:, None]
         return Outlook(posterior, chances, successors, successor_chances, unmet)
 
     def see(self, outlook: Outlook, items: IntArray, ratings: NDArray[np.int16]) -> None:

@@ -62,7 +62,7 @@ def item_ranks(world: World, outlook: Outlook, history: IntArray, items: IntArra
     one search per group instead of a look at every item; items met and successors are then put right.
     """
     mixture = outlook.posterior / outlook.unmet
-    by_group = np.einsum("nk,nkg->ng", mixture, outlook.group_chances)
+    by_group = (mixture[:, None, :] @ outlook.group_chances)[:, 0]
     by_succession = mixture.sum(axis=1)[:, None] * outlook.successor_chances
 
     def base(some_items: IntArray) -> FloatArray:

@@ -77,7 +77,7 @@ def _draw(world: World, tastes: IntArray, history: IntArray, random: np.random.G
     """``[n]`` items, met or not."""
     num_users, num_met = history.shape
     last_group = world.group_of[history[:, -1]] if num_met else np.full(num_users, world.num_groups)
-    edges = np.cumsum(world.group_chances[tastes, last_group], axis=1)
+    edges = np.cumsum(world.group_chances[last_group, tastes], axis=1)
     # Rounding may leave the last edge a little below 1.
     groups = np.minimum((edges < random.random((num_users, 1))).sum(axis=1), world.num_groups - 1)
     starts, stops = world.group_starts[groups], world.group_starts[groups + 1]

@@ -29,7 +29,7 @@ class World:
 
     Attributes:
         taste_chances: ``[K]`` share of users of each taste.
-        group_chances: ``[K, G + 1, G]`` next group by taste and last group; row ``G`` is for the first event.
+        group_chances: ``[G + 1, K, G]`` next group by last group and taste; row ``G`` is for the first event.
         group_starts: ``[G + 1]`` first item of each group.
         group_of: ``[I]`` group of each item.
         popularity: ``[I]`` chance of each item inside its group.
@@ -94,7 +94,6 @@ def build_world(
     log_visits = _TASTE_SPREAD * visiting
     between = _TRANSITION_SPREAD * random.standard_normal((num_groups, num_groups))
     from_start = np.zeros((1, num_groups))
-    log_chances = log_visits[:, None, :] + np.concatenate([between, from_start])
     sizes = np.full(num_groups, num_items // num_groups)
     sizes[: num_items % num_groups] += 1
     starts = offsets_of(sizes)
@@ -103,7 +102,7 @@ def build_world(
     popularity = zipf[np.arange(num_items) - starts[group_of]] / np.cumsum(zipf)[sizes - 1][group_of]
     return World(
         taste_chances=np.full(num_tastes, 1 / num_tastes),
-        group_chances=_softmax(log_chances),
+        group_chances=_softmax(np.concatenate([between, from_start])[:, None, :] + log_visits),
         group_starts=starts,
         group_of=group_of,
         popularity=popularity,
