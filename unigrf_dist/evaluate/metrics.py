@@ -69,7 +69,7 @@ def ranking_figures(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
     probability = logits.sigmoid()
     losses = F.softplus(logits) - labels * logits
     deviation = F.one_hot(_bin_of(probability), _NUM_BINS).double() * (probability - labels)[:, None]
-    auc = _auc_statistic(logits, labels)
+    auc = auc_statistic(logits, labels)
 
     def statistic(counts: Tensor) -> Tensor:
         num = counts.sum(1)
@@ -117,7 +117,7 @@ def _bin_of(probability: Tensor) -> Tensor:
     return torch.bucketize(probability, ordered[cuts], right=True)
 
 
-def _auc_statistic(logits: Tensor, labels: Tensor) -> Statistic:
+def auc_statistic(logits: Tensor, labels: Tensor) -> Statistic:
     """AUC as a function of counts, NaN where one of the two classes is missing; ``logits`` ascend."""
     _, group, sizes = logits.unique_consecutive(return_inverse=True, return_counts=True)
     positive = labels == 1

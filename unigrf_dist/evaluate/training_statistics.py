@@ -52,7 +52,7 @@ def training_statistics(
     """
     num_tasks = task_labels.shape[1]
     totals = TrainingStatistics(
-        counts=torch.zeros(dataset.num_items, dtype=torch.int64),
+        counts=dataset.training_counts(),
         latest=torch.full((dataset.num_items,), NEVER),
         labelled=torch.zeros(dataset.num_items, num_tasks, dtype=torch.int64),
         positive=torch.zeros(dataset.num_items, num_tasks, dtype=torch.int64),
@@ -61,7 +61,7 @@ def training_statistics(
     for batch in _training_events(dataset, rank, world_size):
         _add(totals, batch, task_labels)
     ranks = Collective()
-    for total in (totals.counts, totals.labelled, totals.positive, totals.followed):
+    for total in (totals.labelled, totals.positive, totals.followed):
         ranks.sum(total)
     ranks.maximum(totals.latest)
     return totals
@@ -96,7 +96,6 @@ def _training_events(dataset: Dataset, rank: int, world_size: int) -> Iterator[J
 
 def _add(totals: TrainingStatistics, batch: JaggedBatch, task_labels: Tensor) -> None:
     items = batch.item_ids
-    totals.counts.index_add_(0, items, torch.ones_like(items))
     totals.latest.scatter_reduce_(0, items, batch.timestamps, "amax")
     labels = task_labels[batch.behaviours]
     totals.labelled.index_add_(0, items, (~labels.isnan()).long())

@@ -1,0 +1,191 @@
+"""A whole evaluation: figures against loops in plain Python, and the same on 1, 2 and 4 ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+
+from tests.evaluate.evaluations import both_splits, both_splits_on_this_rank, evaluated
+from tests.evaluate.small_data import (
+    TASK_LABELS,
+    TASKS,
+    LastEventModel,
+    Scores,
+    drawn_users,
+    write_users,
+)
+from tests.ranks import run_ranks
+from unigrf_dist.data import JaggedBatch
+from unigrf_dist.errors import UserError
+from unigrf_dist.evaluate import evaluator
+from unigrf_dist.evaluate.evaluator import evaluate
+from unigrf_dist.evaluate.metrics_file import read_metrics, write_metrics
+
+USERS = drawn_users(50, seed=4)
+ENOUGH = [user for user in USERS if len(user) >= 3]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A user's rank and logits, computed one item at a time."""
+
+    rank: int
+    logits: list[float]
+    labels: list[float]
+
+
+def plain(split: str) -> list[Plain]:
+    model, at = LastEventModel(), {"test": -1, "validation": -2}[split]
+    rows = []
+    for user in ENOUGH:
+        (target, behaviour, _), (item, before, _) = user[at], user[at - 1]
+        query = (model.items[item] + model.by_behaviour[before]).double()
+        scores = [float(query @ each.double() / each.double().norm()) for each in model.items]
+        seen = {event[0] for event in user[:at]} - {target}
+        rank = 1 + sum(s > scores[target] for i, s in enumerate(scores) if i not in seen)
+        product = (query.float() * model.items[target]).tolist()
+        logits = [product[0] - product[1], product[2] + 1]
+        rows.append(Plain(rank, logits, TASK_LABELS[behaviour].tolist()))
+    return rows
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_figures_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    result, rows = evaluated(tmp_path / "data", split=split), plain(split)
+    assert result.num_users == len(rows)
+    retrieval = result.figures()["retrieval"]
+    for k in (1, 10):
+        assert retrieval[f"hr@{k}"] == pytest.approx(sum(row.rank <= k for row in rows) / len(rows))
+    gain = sum(1 / math.log2(1 + row.rank) for row in rows if row.rank <= 10)
+    assert retrieval["ndcg@10"] == pytest.approx(gain / len(rows))
+    assert retrieval["mrr"] == pytest.approx(float(sum(Fraction(1, row.rank) for row in rows) / len(rows)))
+    for a, task in enumerate(TASKS):
+        labels = [row.labels[a] for row in rows if not math.isnan(row.labels[a])]
+        logits = [row.logits[a] for row in rows if not math.isnan(row.labels[a])]
+        figures = result.figures()["ranking"][task]
+        assert figures["auc"] == pytest.approx(roc_auc_score(labels, logits))
+        assert figures["log_loss"] == pytest.approx(log_loss(labels, [1 / (1 + math.exp(-x)) for x in logits]))
+        assert sum(each.count for each in result.model.calibration_bins[task]) == len(labels)
+
+
+def test_items_seen_before_the_window_are_removed_too(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    assert max(len(user) for user in ENOUGH) > 20
+    narrow, wide = (evaluated(tmp_path / "data", max_events=n, comparisons=False) for n in (1, 50))
+    # The model looks at the last event only, so a wider window changes nothing.
+    assert narrow.model == wide.model
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_every_figure_and_interval_is_the_same_on_any_number_of_ranks(world_size: int, tmp_path: Path) -> None:
+    data = str(write_users(tmp_path / "data", USERS).path)
+    alone = both_splits(data)
+    assert run_ranks(world_size, both_splits_on_this_rank, data) == [alone] * world_size
+
+
+def test_batch_size_changes_nothing(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    assert evaluated(tmp_path / "data", batch_users=1).model == evaluated(tmp_path / "data", batch_users=99).model
+
+
+def test_a_user_lost_or_counted_twice_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_users(tmp_path / "data", USERS)
+    whole = evaluator.EvaluationStream
+
+    class Faulty(whole):
+        def __iter__(self) -> Any:
+            batches = list(super().__iter__())
+            yield from [*batches[:-1], *self.instead(batches[-1])]
+
+    for instead in (lambda self, last: [], lambda self, last: [last, last]):
+        monkeypatch.setattr(Faulty, "instead", instead, raising=False)
+        monkeypatch.setattr(evaluator, "EvaluationStream", Faulty)
+        with pytest.raises(RuntimeError, match=f"but {len(ENOUGH)} have a held-out event"):
+            evaluated(tmp_path / "data")
+
+
+def test_a_user_without_history_is_an_error_and_not_a_zero_query(tmp_path: Path) -> None:
+    class Invalid(LastEventModel):
+        def score(self, batch: JaggedBatch) -> Scores:
+            return replace(super().score(batch), valid=torch.zeros(batch.num_users, dtype=torch.bool))
+
+    data = write_users(tmp_path / "data", USERS)
+    settings = {"split": "test", "batch_users": 6, "max_events": 5, "rank": 0, "world_size": 1}
+    with pytest.raises(ValueError, match="no event before the held-out one"):
+        evaluate(Invalid(), data, **settings)
+
+
+def test_progress_ends_with_the_last_batch(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    told: list[tuple[int, int]] = []
+    evaluated(tmp_path / "data", on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(i, 9) for i in range(1, 10)]
+
+
+def test_data_without_held_out_events_have_no_figures(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", [user[:2] for user in USERS])
+    result = evaluated(tmp_path / "data")
+    assert result.num_users == 0
+    assert set(result.figures()["retrieval"].values()) == {None}
+
+
+def test_figures_without_intervals_are_plain_numbers(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    result = evaluated(tmp_path / "data", bootstrap_samples=0, comparisons=False)
+    assert result.baselines == {}
+    assert all(figure.low is None for figure in result.model.retrieval.values())
+    assert json.loads(json.dumps(result.figures())) == result.figures()
+
+
+def test_the_planted_optimum_is_read_for_the_split(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    optimum = {"retrieval": {"hr@10": 0.5}, "ranking": {TASKS[0]: {"auc": 0.8, "log_loss": 0.4}}}
+    (tmp_path / "data" / "planted.json").write_text(json.dumps({"test": optimum}))
+    assert evaluated(tmp_path / "data").planted_optimum == optimum
+    with pytest.raises(UserError, match=r"planted\.json: no planted optimum of split validation"):
+        evaluated(tmp_path / "data", split="validation")
+
+
+def test_metrics_of_both_splits_stand_in_one_file(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    run = tmp_path / "run"
+    run.mkdir()
+    for split, step in (("validation", 7), ("test", 9)):
+        write_metrics(run, evaluated(tmp_path / "data", split=split), checkpoint="best", step=step)
+    stored = read_metrics(run)
+    assert [stored[split]["step"] for split in ("validation", "test")] == [7, 9]
+    assert json.loads((run / "metrics.json").read_text())["schema"] == 1
+    assert [path.name for path in run.iterdir()] == ["metrics.json"]
+    test, model = stored["test"], evaluated(tmp_path / "data").model
+    assert test["model"]["retrieval"]["hr@10"] == {
+        "value": model.retrieval["hr@10"].value,
+        "low": model.retrieval["hr@10"].low,
+        "high": model.retrieval["hr@10"].high,
+    }
+    assert set(test["baselines"]) == {"popularity", "most_recent"}
+    assert test["planted_optimum"] is None
+    assert test["calibration_bins"][TASKS[0]][0].keys() == {"low", "high", "mean_predicted", "observed", "count"}
+
+
+@pytest.mark.parametrize("text", ['{"schema": 2, "splits": {}}', "[]", "{", '{"schema": 1}'])
+def test_a_strange_metrics_file_is_neither_read_nor_replaced(text: str, tmp_path: Path) -> None:
+    data = write_users(tmp_path / "data", USERS)
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(UserError, match=r"metrics\.json: not the figures of this version"):
+        write_metrics(tmp_path, evaluated(data.path), checkpoint="best", step=1)
+    assert (tmp_path / "metrics.json").read_text() == text
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    data = write_users(tmp_path / "data", USERS)
+    with pytest.raises(UserError, match=r"metrics\.json: the figures can't be written"):
+        write_metrics(tmp_path / "nowhere", evaluated(data.path), checkpoint="best", step=1)

@@ -1,0 +1,57 @@
+"""The table that a person reads after an evaluation."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from unigrf_dist.evaluate.evaluator import EvaluationResult
+from unigrf_dist.evaluate.figures import Figure, Scoreboard
+from unigrf_dist.evaluate.table import result_table
+
+
+def board(value: float) -> Scoreboard:
+    auc = {"auc": Figure(None, reason="all 3 labels are positive"), "log_loss": Figure(value, value, value)}
+    return Scoreboard({"hr@10": Figure(value, value - 0.01, value + 0.02)}, {"rating >= 4": auc})
+
+
+def shown(result: EvaluationResult) -> list[str]:
+    console = Console(file=io.StringIO(), width=140)
+    console.print(result_table(result))
+    return console.file.getvalue().splitlines()
+
+
+def result(**changes: object) -> EvaluationResult:
+    values = {
+        "split": "test",
+        "num_users": 6040,
+        "protocol": {"candidates": 3706, "seen_items": "seen removed", "confidence_level": 0.95},
+        "model": board(0.3),
+        "baselines": {"popularity": board(0.1), "most_recent": board(0.05)},
+        "planted_optimum": {"retrieval": {"hr@10": 0.42}, "ranking": {"rating >= 4": {"auc": 0.8}}},
+    }
+    return EvaluationResult(**{**values, **changes})
+
+
+def test_model_interval_baselines_and_optimum_stand_side_by_side() -> None:
+    (row,) = [line for line in shown(result()) if "hr@10" in line]
+    assert [cell for cell in row.replace("│", " ").split() if cell != "…"] == [
+        "hr@10", "0.3000", "0.2900", "0.3200", "0.1000", "0.0500", "0.4200",
+    ]  # fmt: skip
+
+
+def test_the_table_says_how_it_was_measured() -> None:
+    text = "\n".join(shown(result(protocol={"candidates": 3706, "seen_items": "x", "query_time_visible": False})))
+    assert "test: 6,040 users" in text
+    assert "3,706 items" in text
+    assert "time of the query not visible" in text
+
+
+def test_an_undefined_figure_says_why() -> None:
+    assert any("auc" in line and "all 3 labels are positive" in line for line in shown(result()))
+
+
+def test_without_comparisons_only_the_model_is_shown() -> None:
+    lines = shown(result(baselines={}, planted_optimum=None))
+    assert not any("popularity" in line or "best possible" in line for line in lines)
