@@ -1,0 +1,5 @@
+"""The fused pieces of a Llama block around its attention and its products."""
+
+from .api import rms_norm, rotary, swiglu
+
+__all__ = ["rms_norm", "rotary", "swiglu"]
