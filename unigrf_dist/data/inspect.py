@@ -167,16 +167,20 @@ def _draw_behaviours(axis: Axes, manifest: Manifest) -> None:
 
 
 def _draw_times(axis: Axes, inspection: Inspection) -> None:
-    edges = inspection.time_edges
+    from matplotlib.dates import date2num
+
+    edges, unit = inspection.time_edges, "seconds"
     try:
-        places = [datetime.fromtimestamp(edge, tz=timezone.utc) for edge in edges]
-    except (ValueError, OverflowError, OSError):
-        axis.stairs(inspection.time_counts, edges, fill=True, color=_COLOUR)
-        axis.set(xlabel="seconds")
-    else:
-        axis.fill_between(places[:-1], inspection.time_counts, step="post", color=_COLOUR)  # type: ignore[arg-type]
+        edges = date2num([datetime.fromtimestamp(edge, tz=timezone.utc) for edge in edges])
+        unit = "UTC"
+        axis.xaxis_date()
         axis.tick_params(axis="x", rotation=30)
-    axis.set(ylabel="events", title="Events over time (UTC)")
+    except (ValueError, OverflowError, OSError):
+        # One's own data may count time from elsewhere.
+        pass
+    axis.stairs(inspection.time_counts, edges, fill=True, color=_COLOUR)
+    axis.set(ylabel="events", title=f"Events over time ({unit})")
+    axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.set_ylim(bottom=0)
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from unigrf_dist.data.formats import movielens, own_table
+from unigrf_dist.data.formats import amazon, kuairand, movielens, movietweetings, own_table
 from unigrf_dist.data.source import ColumnMapping, Source
 from unigrf_dist.errors import UserError
 
 FORMATS: dict[str, Callable[[Path], Source]] = {
     "movielens-1m": movielens.ratings_dat,
     "movielens-20m": movielens.ratings_csv,
+    "amazon": amazon.reviews,
+    "kuairand": kuairand.standard_log,
+    "movietweetings": movietweetings.ratings_dat,
 }
 # What these mean only the user knows.
 MAPPED_FORMATS: dict[str, Callable[[Path, ColumnMapping], Source]] = {
