@@ -50,7 +50,10 @@ def reference_attention(
         else:
             weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
         outputs.append(torch.einsum("hij,jhd->ihd", weights, v[tokens]))
-    return torch.cat(outputs) if outputs else q + 0 * (k + v)
+    if not outputs:
+        tables = [table.sum() for table in (position_bias, time_bias) if table is not None]
+        return q + 0 * (k + v) + 0 * sum(tables)  # nothing, with a gradient of zero for everyone
+    return torch.cat(outputs)
 
 
 def structure(length: int, num_candidates: int, window: int | None, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,9 @@ class DiagonalBias:
     def tile(self, head: int, block: Block) -> Tensor:
         """``[F, 1, F, R, C]``."""
         vector = self.vectors[head if self.table is not None else 0]
-        return vector[..., self._span(block)].unfold(-1, len(block.columns), 1).flip(-2).unsqueeze(1)
+        rows_upwards = vector[..., self._span(block)].unfold(-1, len(block.columns), 1)
+        # flip would keep the view's overlapping strides and hand out transposed memory, four times slower to add.
+        return rows_upwards.contiguous().flip(-2).unsqueeze(1)
 
     def collect(self, head: int, block: Block, scores_grad: Tensor) -> None:
         """Add the block's share of the gradient."""
