@@ -107,9 +107,7 @@ def _show(figures: dict[str, Any]) -> None:
     table.add_row("all", f"{figures['milliseconds_per_step']:.1f}", "")
     console = Console()
     console.print(table)
-    console.print(
-        f"{figures['interactions_per_step']:,.0f} per step, peak {figures['peak_memory_mib']:,.0f} MiB"
-    )
+    console.print(f"{figures['interactions_per_step']:,.0f} per step, peak {figures['peak_memory_mib']:,.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,17 @@ def launch(module: str, arguments: list[str], *, ranks: int) -> int:
 def _deepspeed(module: str, ranks: int) -> list[str]:
     launcher = Path(sys.executable).with_name("deepspeed")
     address = ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
-    return [sys.executable, str(launcher), "--log_level", "error", "--num_gpus", str(ranks), *address, "--module", module]
+    return [
+        sys.executable,
+        str(launcher),
+        "--log_level",
+        "error",
+        "--num_gpus",
+        str(ranks),
+        *address,
+        "--module",
+        module,
+    ]
 
 
 def _environment(ranks: int) -> dict[str, str]:

@@ -14,6 +14,8 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
+from unigrf_dist.environment import put_own_programs_first, refuse_loopback_master
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -35,8 +37,13 @@ def start(timeout_seconds: int) -> Runtime:
 
     Args:
         timeout_seconds: longest wait of any collective, in every group.
+
+    Raises:
+        UserError: the hosts could not meet at MASTER_ADDR.
     """
     _quiet_libraries()
+    put_own_programs_first()
+    refuse_loopback_master(os.environ)
     on_cuda = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_cuda else "cpu")
     if "WORLD_SIZE" not in os.environ:

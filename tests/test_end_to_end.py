@@ -1,0 +1,165 @@
+"""The whole street on a tiny planted data set: synthesize, train, stop, resume, evaluate, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+UNIGRF = [sys.executable, "-m", "unigrf_dist"]
+SMALL = {
+    "model": {"width": 16, "blocks": 1, "heads": 1, "head_width": 16, "dropout": 0.1},
+    "data": {"max_events": 20},
+    "objective": {"ranking": [{"rule": "rating >= 4"}]},
+    "train": {"epochs": 4, "global_batch_users": 64, "log_every_steps": 2, "selection": {"every_epochs": 2}},
+    "evaluate": {"bootstrap_samples": 50},
+    "deepspeed": {
+        "zero_optimization": {"stage": 2},
+        "optimizer": {"type": "AdamW", "params": {"lr": 3e-3}},
+    },
+}
+
+
+def unigrf(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*UNIGRF, *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration file over a planted data set."""
+    folder = tmp_path_factory.mktemp("street")
+    made = unigrf("synthesize", "--out", folder / "data", "--users", 300, "--items", 120, "--mean-length", 14)
+    assert made.returncode == 0, made.stderr
+    values = {**SMALL, "data": {**SMALL["data"], "path": str(folder / "data")}}  # type: ignore[dict-item]
+    (folder / "small.yaml").write_text(yaml.safe_dump(values))
+    return folder / "small.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(config: Path) -> Path:
+    """A run of two ranks under the deepspeed launcher."""
+    folder = config.parent / "run"
+    done = unigrf("train", "--config", config, "--run", folder, "--ranks", 2)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def records(run: Path, kind: str) -> list[dict]:
+    lines = (run / "log.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def stored_tensors(run: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the latest checkpoint, whole."""
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    name = (run / "checkpoints" / "latest").read_text().strip()
+    dcp_to_torch_save(run / "checkpoints" / name, run / "whole.pt")
+
+    def leaves(prefix: str, value: object) -> dict[str, torch.Tensor]:
+        if isinstance(value, torch.Tensor):
+            return {prefix: value}
+        pairs = value.items() if isinstance(value, dict) else ()
+        return {k: v for key, inner in pairs for k, v in leaves(f"{prefix}/{key}", inner).items()}
+
+    return leaves("", torch.load(run / "whole.pt", weights_only=False))
+
+
+def test_training_lowers_both_losses_and_logs_them(run: Path) -> None:
+    steps = records(run, "step")
+    assert steps[-1]["loss_retrieval"] < steps[0]["loss_retrieval"]
+    assert steps[-1]["loss_ranking"] < steps[0]["loss_ranking"]
+    assert steps[-1]["step"] == 20  # 300 users in batches of 64, 4 epochs
+    assert [record["epoch"] for record in records(run, "validation")] == [2, 4]
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_one_rank_and_two_ranks_evaluate_to_the_same_figures(run: Path) -> None:
+    figures = []
+    for ranks in (1, 2):
+        done = unigrf("evaluate", "--run", run, "--ranks", ranks, "--set", "evaluate.batch_users=32")
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads((run / "metrics.json").read_text())["splits"]["test"])
+    assert figures[0] == figures[1]
+    assert figures[0]["num_users"] == 300
+    assert {"popularity", "most_recent"} <= figures[0]["baselines"].keys()
+    assert figures[0]["planted_optimum"]["retrieval"]["hr@10"] > 0
+
+
+def test_the_report_is_one_file_that_loads_nothing(run: Path) -> None:
+    done = unigrf("report", "--run", run)
+    assert done.returncode == 0, done.stderr
+    page = (run / "report.html").read_text()
+    assert "<svg" in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(run: Path, config: Path) -> None:
+    """Also proves that the launcher's own stop reaches the ranks, and that they save before they end."""
+    folder = config.parent / "stopped"
+    arguments = ["train", "--config", str(config), "--run", str(folder), "--ranks", "2"]
+    process = subprocess.Popen([*UNIGRF, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    log = folder / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and '"step"' in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) in (0, 130)
+    at = json.loads((folder / "checkpoints" / latest(folder) / "state.json").read_text())["train"]["step"]
+    assert 2 <= at <= 20
+    done = unigrf(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    through, resumed = stored_tensors(run), stored_tensors(folder)
+    assert len(through) > 10
+    for name, value in through.items():
+        assert torch.equal(resumed[name], value), name
+
+
+def latest(run: Path) -> str:
+    return (run / "checkpoints" / "latest").read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--config", "absent.yaml", "--run", "x"], "absent.yaml: can't read the configuration"),
+        (["train", "--config", "{config}", "--run", "{run}"], "holds a run already"),
+        (["train", "--config", "{config}", "--run", "x", "--ranks", "5"], "does not divide by 5 ranks"),
+        (
+            ["train", "--config", "{config}", "--run", "x", "--set", "data.path=nowhere"],
+            "nowhere: no data set here",
+        ),
+        (["train", "--config", "{config}", "--run", "x", "--set", "model.widht=3"], "did you mean width"),
+        (
+            ["train", "--config", "{config}", "--run", "x", "--set", "objective.ranking=[{rule: stars > 1}]"],
+            "needs 'stars'",
+        ),
+        (["train", "--config", "{config}", "--run", "{run}x", "--resume"], "no run to resume"),
+        (["evaluate", "--run", "nowhere"], "nowhere: no run here"),
+        (["evaluate", "--run", "{run}", "--split", "train"], "allowed are test and validation"),
+        (["evaluate", "--run", "{run}", "--checkpoint", "step-9"], "no such checkpoint"),
+        (["report", "--run", "nowhere"], "nowhere"),
+        (["prepare", "movielens-9m", "--raw", "x", "--out", "y"], "movielens-1m"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(
+    run: Path, config: Path, arguments: list[str], words: str
+) -> None:
+    done = unigrf(*(a.format(config=config, run=run) for a in arguments))
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,5 @@
+"""``python -m unigrf_dist`` is the ``unigrf`` command."""
+
+from unigrf_dist.cli import main
+
+main()
