@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .checks import check_structure
 from .torch_bias import BlockBuckets
-from .torch_blocks import Schedule, make_schedule
+from .torch_blocks import Schedule
+from .torch_schedule import make_schedule
 
 
 @dataclass(frozen=True, eq=False)

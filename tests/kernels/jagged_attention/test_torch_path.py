@@ -19,6 +19,7 @@ from unigrf_kernels.jagged_attention import (
     torch_bias,
     torch_blocks,
     torch_path,
+    torch_schedule,
 )
 
 from .cases import CASES, Case, Inputs, assert_as_exact_as_eager, make_inputs, run
@@ -43,8 +44,8 @@ TYPICAL = [
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many groups of few sequences, cut into many blocks."""
-    monkeypatch.setattr(torch_blocks, "QUERY_TOKENS_PER_BLOCK", 6)
-    monkeypatch.setattr(torch_blocks, "SCORES_PER_BLOCK", 400)
+    monkeypatch.setattr(torch_schedule, "QUERY_TOKENS_PER_BLOCK", 6)
+    monkeypatch.setattr(torch_schedule, "SCORES_PER_BLOCK", 400)
 
 
 def assert_equals_reference_in_float64(inputs: Inputs) -> None:
@@ -103,8 +104,8 @@ def cases(draw: st.DrawFn) -> Case:
 @given(cases(), st.integers(0, 2**31), st.sampled_from([3, 8, 96]), st.sampled_from([1, 300, 200_000]))
 def test_any_shape(case: Case, seed: int, queries_per_block: int, scores_per_block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_blocks, "QUERY_TOKENS_PER_BLOCK", queries_per_block)
-        patch.setattr(torch_blocks, "SCORES_PER_BLOCK", scores_per_block)
+        patch.setattr(torch_schedule, "QUERY_TOKENS_PER_BLOCK", queries_per_block)
+        patch.setattr(torch_schedule, "SCORES_PER_BLOCK", scores_per_block)
         assert_equals_reference_in_float64(make_inputs(case, seed=seed))
 
 
@@ -338,11 +339,11 @@ MUTANTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "diagonal-off-by-one": ("pairs", patch_diagonals),
     "shift-ignored": (
         "shifted",
-        lambda patch: patch.setattr(torch_blocks, "_find_cells", lambda *_: torch_blocks.Cells(2, 0)),
+        lambda patch: patch.setattr(torch_schedule, "_find_cells", lambda *_: torch_blocks.Cells(2, 0)),
     ),
     "pairs-assumed": (
         "both-biases",
-        lambda patch: patch.setattr(torch_blocks, "_find_cells", lambda *_: torch_blocks.Cells(2, 0)),
+        lambda patch: patch.setattr(torch_schedule, "_find_cells", lambda *_: torch_blocks.Cells(2, 0)),
     ),
     "bucket-width": (
         "pairs",

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigrf_kernels.jagged_attention import torch_blocks
+from unigrf_kernels.jagged_attention import torch_schedule
 from unigrf_kernels.jagged_attention.reference import structure
-from unigrf_kernels.jagged_attention.torch_blocks import Cells, Schedule, make_schedule
+from unigrf_kernels.jagged_attention.torch_blocks import Cells, Schedule
+from unigrf_kernels.jagged_attention.torch_schedule import make_schedule
 
 PAIRS, SHIFTED, SINGLE = Cells(2, 0), Cells(2, 1), Cells(1, 0)
 
@@ -96,9 +97,9 @@ def test_every_visible_pair_lies_in_one_block(
     lengths = [length for length, _ in sizes]
     candidates = [min(length, ahead) for length, ahead in sizes]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_blocks, "QUERY_TOKENS_PER_BLOCK", queries_per_block)
-        patch.setattr(torch_blocks, "SCORES_PER_BLOCK", scores_per_block)
-        patch.setattr(torch_blocks, "_find_cells", lambda *_: cells)
+        patch.setattr(torch_schedule, "QUERY_TOKENS_PER_BLOCK", queries_per_block)
+        patch.setattr(torch_schedule, "SCORES_PER_BLOCK", scores_per_block)
+        patch.setattr(torch_schedule, "_find_cells", lambda *_: cells)
         offsets = torch.tensor([0, *lengths]).cumsum(0)
         schedule = make_schedule(offsets, torch.tensor(candidates, dtype=torch.int64), window, None, None)
     covered = covered_pairs(schedule)
@@ -110,7 +111,7 @@ def test_long_sequences_are_cut_into_tiles_linear_in_their_length() -> None:
     """A quadratic tile of 16,384 tokens would be a gigabyte."""
     schedule = make_schedule(torch.tensor([0, 16_384]), None, None, None, None)
     largest = max(block.shape[3] * block.shape[4] for group in schedule.groups for block in group.blocks)
-    assert largest <= torch_blocks.QUERY_TOKENS_PER_BLOCK * 16_384
+    assert largest <= torch_schedule.QUERY_TOKENS_PER_BLOCK * 16_384
 
 
 def test_little_is_computed_in_vain() -> None:

@@ -1,0 +1,196 @@
+"""Cuts a batch into the groups and blocks of `torch_blocks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .torch_blocks import Block, Cells, Group, Schedule, Slots
+
+QUERY_TOKENS_PER_BLOCK = 96
+"""Queries of a sequence in one block. Half of a block on the diagonal is wasted; thin blocks feed GEMM badly."""
+SCORES_PER_BLOCK = 192 * 1024
+"""Scores of the largest block of a group. Backward holds two such tiles."""
+SHORTEST_IN_GROUP = 0.7
+"""A sequence joins a group if its history has this share of the longest one's."""
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    start: int
+    history: int
+    candidates: int
+
+
+def make_schedule(
+    offsets: Tensor,
+    num_candidates: Tensor | None,
+    window: int | None,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+) -> Schedule:
+    """Cut a batch into blocks; arguments as in `jagged_attention`."""
+    bounds = offsets.tolist()
+    candidates = [0] * (len(bounds) - 1) if num_candidates is None else num_candidates.tolist()
+    sequences = [
+        _Sequence(start, stop - start - ahead, ahead)
+        for (start, stop), ahead in zip(pairwise(bounds), candidates, strict=True)
+        if stop > start
+    ]
+    sequences.sort(key=lambda sequence: sequence.history, reverse=True)
+    positions, in_segment, is_candidate = _places(offsets, num_candidates, bounds[-1])
+    cells = _find_cells(in_segment, is_candidate, query_times, key_times)
+
+    builder = _Builder(cells, window, offsets.device)
+    for group in _split(sequences):
+        builder.add(group)
+    groups = tuple(builder.groups)
+    longest = sequences[0].history if sequences else 0
+    return Schedule(
+        cells,
+        groups,
+        query_slot=_slot_of_token([group.queries for group in groups], positions),
+        key_slot=_slot_of_token([group.keys for group in groups], positions),
+        positions=positions,
+        longest_history=builder.num_cells(longest, cells.query_shift),
+    )
+
+
+def _places(offsets: Tensor, num_candidates: Tensor | None, num_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each token: position, index in its segment (history or candidates), whether it is a candidate."""
+    lengths = offsets.diff()
+    index = torch.arange(num_tokens, device=offsets.device)
+    index -= torch.repeat_interleave(offsets[:-1], lengths, output_size=num_tokens)
+    if num_candidates is None:
+        return index, index, torch.zeros((), dtype=torch.bool, device=offsets.device)
+    history = torch.repeat_interleave(lengths - num_candidates, lengths, output_size=num_tokens)
+    is_candidate = index >= history
+    return torch.minimum(index, history), torch.where(is_candidate, index - history, index), is_candidate
+
+
+def _find_cells(
+    in_segment: Tensor, is_candidate: Tensor, query_times: Tensor | None, key_times: Tensor | None
+) -> Cells:
+    """Pairs where they share their times throughout the batch, single tokens otherwise."""
+    single = Cells(phases=1, query_shift=0)
+    if query_times is None or key_times is None or query_times.numel() == 0:
+        return single
+    is_second = in_segment % 2 == 1
+    queries_differ = query_times != query_times.roll(1)
+    keys_differ = key_times != key_times.roll(1)
+    if bool((is_second & (keys_differ | (is_candidate & queries_differ))).any()):
+        return single
+    if not bool((is_second & queries_differ).any()):
+        return Cells(phases=2, query_shift=0)
+    is_second_if_shifted = ~is_second & (in_segment > 0) & ~is_candidate
+    if not bool((is_second_if_shifted & queries_differ).any()):
+        return Cells(phases=2, query_shift=1)
+    return single
+
+
+def _split(sequences: list[_Sequence]) -> Iterator[list[_Sequence]]:
+    """Neighbours in order of length, as many as one block holds."""
+    first = 0
+    while first < len(sequences):
+        longest = max(1, sequences[first].history)
+        most = max(1, SCORES_PER_BLOCK // (min(longest, QUERY_TOKENS_PER_BLOCK) * longest))
+        last = first + 1
+        while (
+            last < len(sequences)
+            and last - first < most
+            and sequences[last].history >= SHORTEST_IN_GROUP * longest
+        ):
+            last += 1
+        yield sequences[first:last]
+        first = last
+
+
+def _slot_of_token(slots: list[Slots], like: Tensor) -> Tensor:
+    slot_of_token = torch.empty_like(like)
+    for part in slots:
+        real = part.is_real.nonzero().flatten()
+        slot_of_token[part.tokens[real]] = real + part.start
+    return slot_of_token
+
+
+class _Builder:
+    """Lays groups behind each other and cuts them into blocks. Token numbers are -1 for padding."""
+
+    def __init__(self, cells: Cells, window: int | None, device: torch.device) -> None:
+        self.phases, self.shift, self.window, self.device = cells.phases, cells.query_shift, window, device
+        self.rows_per_block = max(1, QUERY_TOKENS_PER_BLOCK // cells.phases)
+        self.groups: list[Group] = []
+
+    def num_cells(self, tokens: int, shift: int) -> int:
+        """Cells of a segment."""
+        return -(-(tokens + shift) // self.phases) if tokens else 0
+
+    def add(self, sequences: list[_Sequence]) -> None:
+        """Append a group, longest history first."""
+        numbers = [(s.start, s.history, s.start + s.history, s.candidates) for s in sequences]
+        past, history, ahead, candidates = torch.tensor(numbers, device=self.device).T[:, :, None, None]
+        longest, most_candidates = sequences[0].history, max(s.candidates for s in sequences)
+        past_keys = self._segment(past, history, longest, 0)
+        past_queries = past_keys if self.shift == 0 else self._segment(past, history, longest, self.shift)
+        candidate_cells = self._segment(ahead, candidates, most_candidates, 0)
+        keys = torch.cat([past_keys, candidate_cells], dim=2)
+
+        parts: list[Tensor] = []
+        blocks: list[Block] = []
+        query_start = 0
+        for tokens, rows, columns, history_cells in self._cut(sequences, past_queries, candidate_cells, keys):
+            starts = tuple(phase * keys[:, 0].numel() + columns.start for phase in range(self.phases))
+            blocks.append(
+                Block(
+                    phases=self.phases,
+                    sequences=tokens.shape[0],
+                    rows=rows,
+                    columns=columns,
+                    query_start=query_start,
+                    key_starts=starts,
+                    key_stride=keys.shape[2],
+                    history_cells=history_cells,
+                )
+            )
+            parts.append(tokens.flatten())
+            query_start += tokens.numel()
+        query_slots = self._slots(torch.cat(parts), [group.queries for group in self.groups])
+        key_slots = self._slots(keys.transpose(0, 1).flatten(), [group.keys for group in self.groups])
+        self.groups.append(Group(query_slots, key_slots, tuple(blocks)))
+
+    def _cut(
+        self, sequences: list[_Sequence], past_queries: Tensor, candidates: Tensor, keys: Tensor
+    ) -> Iterator[tuple[Tensor, range, range, int | None]]:
+        """For each block: its queries' tokens ``[N, F, R]``, rows, columns, `Block.history_cells`."""
+        history_cells = keys.shape[2] - candidates.shape[2]
+        for rows in self._even_ranges(past_queries.shape[2]):
+            count = sum(1 for s in sequences if self.num_cells(s.history, self.shift) > rows.start)
+            seen = range(self._first_seen(rows), min(rows.stop, history_cells))
+            yield past_queries[:count, :, rows.start : rows.stop], rows, seen, None
+        for rows in self._even_ranges(candidates.shape[2]):
+            yield candidates[:, :, rows.start : rows.stop], rows, range(keys.shape[2]), history_cells
+
+    def _segment(self, start: Tensor, length: Tensor, longest: int, shift: int) -> Tensor:
+        """``[N, F, S]`` tokens of a segment that begins at ``start`` ``[N, 1, 1]``, by phase and cell."""
+        num_cells = self.num_cells(longest, shift)
+        index = torch.arange(num_cells * self.phases, device=self.device).view(num_cells, self.phases).T - shift
+        return torch.where((index >= 0) & (index < length), start + index, -1)
+
+    def _slots(self, tokens: Tensor, before: list[Slots]) -> Slots:
+        is_real = tokens >= 0
+        start = before[-1].start + len(before[-1]) if before else 0
+        return Slots(start, tokens.clamp(min=0), is_real, (~is_real).nonzero().flatten())
+
+    def _even_ranges(self, num_cells: int) -> list[range]:
+        number = -(-num_cells // self.rows_per_block)
+        return [range(num_cells * i // number, num_cells * (i + 1) // number) for i in range(number)]
+
+    def _first_seen(self, rows: range) -> int:
+        if self.window is None:
+            return 0
+        first_query = max(0, rows.start * self.phases - self.shift)
+        return max(0, first_query - self.window + 1) // self.phases
