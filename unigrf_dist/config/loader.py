@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from unigrf_dist.config.rules import broken_rules
 from unigrf_dist.config.schema import Config
 from unigrf_dist.errors import UserError
 
@@ -52,9 +53,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(values, override)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {'; '.join(_describe(problem) for problem in error.errors())}") from error
+    if problems := broken_rules(config):
+        raise UserError(f"{path}: {'; '.join(problems)}")
+    return config
 
 
 def save_config(config: Config, path: Path) -> None:

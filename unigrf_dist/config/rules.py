@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from unigrf_dist.config.schema import Config
+from unigrf_dist.config.schema import Config
 
 # Sizes of a batch are said once, in train.global_batch_users: DeepSpeed would count users, not steps.
 _OWNED_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from unigrf_dist.config.task_rule import parse_rule
 
@@ -138,11 +138,3 @@ class Config(Section):
     deepspeed: dict[str, Any] = Field(
         description="DeepSpeed's own configuration: ZeRO, bf16, optimizer, scheduler."
     )
-
-    @model_validator(mode="after")
-    def _sections_agree(self) -> Config:
-        from unigrf_dist.config.rules import broken_rules
-
-        if problems := broken_rules(self):
-            raise ValueError("; ".join(problems))
-        return self
