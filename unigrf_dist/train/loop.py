@@ -70,7 +70,7 @@ class Trainer:
         self.checkpoints = Checkpoints(run, parts.engine, parts.table, keep=self.config.train.keep_checkpoints)
         self.state = self._resumed() if resume else TrainState(world_size=self.runtime.world_size)
         total = self.stream.steps_per_epoch * self.config.train.epochs
-        self.reporter = Reporter(run, total_steps=total, speaks=self.runtime.is_main)
+        self.reporter = Reporter(run, total_steps=total, done_steps=self.state.step, speaks=self.runtime.is_main)
         self.stop = StopRequest()
 
     def run(self) -> bool:

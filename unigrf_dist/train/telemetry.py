@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
 from unigrf_dist.train.step import StepOutcome
@@ -24,10 +26,11 @@ class Reporter:
     Args:
         run: the run's folder; the log is appended to.
         total_steps: of the whole run.
+        done_steps: before a resume.
         speaks: whether this is rank 0.
     """
 
-    def __init__(self, run: Path, *, total_steps: int, speaks: bool) -> None:
+    def __init__(self, run: Path, *, total_steps: int, done_steps: int, speaks: bool) -> None:
         self.speaks = speaks
         self._events, self._since = 0.0, time.perf_counter()
         if not speaks:
@@ -37,15 +40,15 @@ class Reporter:
         self._board = SummaryWriter(str(run / "tensorboard"))
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]:>3}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
-            console=self.console,
-            refresh_per_second=2,
+            expand=True,
         )
-        self._task = self._progress.add_task("train", total=total_steps, epoch=1, figures="")
-        self._progress.start()
+        self._task = self._progress.add_task("train", total=total_steps, completed=done_steps, epoch=1)
+        self._figures = Text()
+        self._live = Live(Group(self._progress, self._figures), console=self.console, refresh_per_second=2)
+        self._live.start()
 
     def header(self, **facts: Any) -> None:
         """What is trained, on what."""
@@ -66,11 +69,11 @@ class Reporter:
         figures.update(lr=learning_rate, events_per_second=rate, seconds=seconds)
         self._write({"kind": "step", "step": step, "epoch": epoch, **figures})
         self._scalars(step, figures)
-        text = (
+        self._figures.plain = (
             f"loss {values[0]:.3f}  retrieval {values[1]:.3f} ×{values[3]:.2f}  "
             f"ranking {values[2]:.3f} ×{values[4]:.2f}  {rate:,.0f} events/s"
         )
-        self._progress.update(self._task, completed=step, epoch=epoch + 1, figures=text)
+        self._progress.update(self._task, completed=step, epoch=epoch + 1)
 
     def validation(self, step: int, epoch: int, figures: dict[str, Any], *, best: bool) -> None:
         """Report validation figures: ``{"retrieval": {...}, "ranking": {task: {...}}}``."""
@@ -96,7 +99,7 @@ class Reporter:
 
     def close(self) -> None:
         if self.speaks:
-            self._progress.stop()
+            self._live.stop()
             self._log.close()
             self._board.close()
 
