@@ -15,6 +15,7 @@ from unigrf_dist.data.manifest import SkippedRows
 from unigrf_dist.data.raw_checks import RawColumn, problem_of
 from unigrf_dist.data.raw_csv import check_columns, csv_columns, physical_lines
 from unigrf_dist.data.source import Source
+from unigrf_dist.data.workspace import disk_is_full
 from unigrf_dist.errors import UserError
 
 OnBadRow = Literal["error", "skip"]
@@ -39,7 +40,7 @@ def load_events(
 ) -> SkippedRows:
     """Make the table ``events(user_key, item_key, time, value_0 …, position)`` of all good rows.
 
-    ``time`` is in the source's unit; ``position`` grows in the order of files and rows.
+    ``time`` is in microseconds; ``position`` grows in the order of files and rows.
 
     Returns:
         the rows that were left out (none with ``on_bad_row="error"``).
@@ -74,7 +75,7 @@ def _load_file(connection: duckdb.DuckDBPyConnection, source: Source, file: Path
     except duckdb.OutOfMemoryException:
         raise
     except (duckdb.Error, pa.ArrowException) as error:
-        if "No space left" in str(error):
+        if isinstance(error, duckdb.Error) and disk_is_full(error):
             raise
         raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())[:300]}") from error
     return _collect_bad(connection, source, file, number)

@@ -16,7 +16,7 @@ import duckdb
 from unigrf_dist.data.formats import describe
 from unigrf_dist.data.ingest import OnBadRow, Progress, load_events
 from unigrf_dist.data.manifest import Manifest, SkippedRows
-from unigrf_dist.data.raw_checks import UNITS_PER_SECOND
+from unigrf_dist.data.raw_checks import MICROSECONDS_PER_SECOND
 from unigrf_dist.data.source import ColumnMapping, Source
 from unigrf_dist.data.staging import new_folder
 from unigrf_dist.data.summary import DatasetSummary
@@ -145,7 +145,7 @@ def _sorted_events(source: Source) -> str:
     """All events by user and time; the raw order decides between events of equal time."""
     same = " AND ".join(f"b.value_{n} = e.value_{n}" for n in range(len(source.behaviours))) or "true"
     return (
-        f"SELECT e.user_key, i.item_id, b.code, e.time // {UNITS_PER_SECOND[source.time_unit]}, e.position "
+        f"SELECT e.user_key, i.item_id, b.code, e.time // {MICROSECONDS_PER_SECOND}, e.position "
         f"FROM events e JOIN items i ON i.raw_id = e.item_key JOIN behaviours b ON {same} "
         "ORDER BY e.user_key, e.time, e.position"
     )

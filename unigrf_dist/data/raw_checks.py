@@ -9,11 +9,12 @@ from unigrf_dist.data.manifest import IdType
 from unigrf_dist.data.source import TimeUnit
 from unigrf_dist.errors import UserError
 
-UNITS_PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 1_000, "us": 1_000_000}
+MICROSECONDS_PER_SECOND = 1_000_000
+_MICROSECONDS: dict[TimeUnit, int] = {"s": MICROSECONDS_PER_SECOND, "ms": 1_000, "us": 1}
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 _INTEGERS |= {f"U{name}" for name in _INTEGERS}
 _FLOATS = {"FLOAT", "DOUBLE"}
-# 9999-12-31: later ones are another unit taken for this one.
+# 9999-12-31: what lies beyond it, or as far before 1970, is another unit taken for this one.
 _LAST_SECOND = 253_402_300_799
 
 
@@ -53,19 +54,16 @@ class RawColumn:
         return Checked(integer.value, [*integer.problems, self._says(f"{integer.value} < 0", "is negative")])
 
     def as_time(self, unit: TimeUnit) -> Checked:
-        """A point in time as an integer in ``unit``."""
-        per_second = UNITS_PER_SECOND[unit]
+        """A point in time, in microseconds."""
         if self.kind.startswith("TIMESTAMP") or self.kind == "DATE":
-            value = f"epoch_us({self.sql}) // {1_000_000 // per_second}"
-            return Checked(value, [self._empty()])
+            return Checked(f"epoch_us({self.sql})", [self._empty()])
         integer = self._integer("timestamps must be integers or of a TIMESTAMP type")
-        late = f"{integer.value} > {_LAST_SECOND * per_second}"
+        scale = _MICROSECONDS[unit]
+        last = _LAST_SECOND * (MICROSECONDS_PER_SECOND // scale)
+        outside = f"{integer.value} NOT BETWEEN -{last} AND {last}"
+        problem = self._says(outside, f"is beyond the year 9999 when read as {unit}; is the unit another?")
         return Checked(
-            integer.value,
-            [
-                *integer.problems,
-                self._says(late, f"is beyond the year 9999 when read as {unit}; is the unit another?"),
-            ],
+            f"CASE WHEN {outside} THEN NULL ELSE {integer.value} * {scale} END", [*integer.problems, problem]
         )
 
     def as_number(self, limits: tuple[float, float] | None) -> Checked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +25,8 @@ def workspace(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnec
         memory_limit: DuckDB's, such as ``2GB``.
 
     Raises:
-        UserError: the limit is no size, or too small for the work, or the disk is full.
+        UserError: the limit is no size, or too small for the work.
+        OSError: the disk is full.
     """
     folder.mkdir()
     try:
@@ -32,12 +35,12 @@ def workspace(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnec
             connection.execute("SET preserve_insertion_order = true")
             _limit_memory(connection, memory_limit)
             yield connection
-    except duckdb.OutOfMemoryException as error:
-        raise UserError(f"memory limit {memory_limit} is too small for this data; raise it") from error
-    except duckdb.IOException as error:
-        if "No space left" not in str(error):
-            raise
-        raise UserError(f"{folder.parent.parent}: the disk is full while sorting; nothing was kept") from error
+    except duckdb.Error as error:
+        if disk_is_full(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise UserError(f"memory limit {memory_limit} is too small for this data; raise it") from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -45,6 +48,11 @@ def workspace(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnec
 def arrow_batches(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
     """The result of a query, streamed in batches of about ``rows`` rows."""
     yield from cast(pa.RecordBatchReader, connection.sql(query).to_arrow_reader(rows))
+
+
+def disk_is_full(error: duckdb.Error) -> bool:
+    """Whether DuckDB failed for want of disk space; it says so in words only."""
+    return any(words in str(error) for words in ("No space left", "max_temp_directory_size"))
 
 
 def _limit_memory(connection: duckdb.DuckDBPyConnection, memory_limit: str) -> None:
