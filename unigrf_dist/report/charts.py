@@ -1,0 +1,238 @@
+"""The charts of the page: from records to an SVG and the key that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unigrf_dist.report.svg import INK, MUTED, RANKING, SERIES, SURFACE, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# More points than a chart has pixels only make the page heavy.
+_MAX_POINTS = 500
+_SMOOTHED_SHARE = 1 / 40
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A line of a chart's key: its colour, its name and a figure worth reading."""
+
+    colour: str
+    name: str
+    figure: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with its words.
+
+    Attributes:
+        title: what is shown.
+        svg: an ``<svg>`` element.
+        keys: what the colours mean; empty if there is only one.
+        note: a sentence under the chart, if one is needed.
+    """
+
+    title: str
+    svg: str
+    keys: Sequence[Key] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named series over the chart's x values; NaN where it has no value."""
+
+    name: str
+    colour: str
+    values: Floats
+
+
+def training_chart(
+    title: str,
+    x: Floats,
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    scale: Literal["linear", "from zero", "log"] = "linear",
+    smooth: bool = True,
+) -> Chart:
+    """Series of training steps; noisy ones faint as logged and strong as a running mean.
+
+    Args:
+        title: of the chart.
+        x: ``[n]`` ascending.
+        lines: of ``n`` values.
+        x_label: unit of ``x``.
+        scale: of the y axis; ``log`` leaves zeros out.
+        smooth: whether to draw the running mean.
+    """
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import FuncFormatter
+
+        for line in lines:
+            values = np.where(line.values > 0, line.values, np.nan) if scale == "log" else line.values
+            points, thinned = _thinned(x, values)
+            if smooth:
+                axes.plot(points, thinned, color=line.colour, alpha=0.28, linewidth=1)
+            axes.plot(points, _running_mean(thinned) if smooth else thinned, color=line.colour)
+        axes.margins(x=0.01)
+        axes.set_xlabel(x_label)
+        if scale == "log":
+            axes.set_yscale("log")
+        else:
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        if scale == "from zero":
+            axes.set_ylim(bottom=0)
+
+    keys = [Key(line.colour, line.name, f"last {_short(_last(line.values))}") for line in lines]
+    return Chart(title, draw(title, paint), keys)
+
+
+def validation_chart(
+    title: str, x: Floats, lines: Sequence[Line], *, x_label: str, less_is_better: bool = False
+) -> Chart:
+    """Few exact points: a line through all of them, the best one marked.
+
+    Args:
+        title: of the chart.
+        x: ``[n]`` ascending.
+        lines: of ``n`` values.
+        x_label: unit of ``x``.
+        less_is_better: for losses.
+    """
+    best = np.nanargmin if less_is_better else np.nanargmax
+
+    def paint(axes: Axes) -> None:
+        for line in lines:
+            axes.plot(x, line.values, color=line.colour, marker="o", markersize=3)
+            if not np.isnan(line.values).all():
+                top = int(best(line.values))
+                axes.plot(x[top], line.values[top], "o", markersize=8, color=line.colour, markeredgecolor=SURFACE)
+        axes.set_xlabel(x_label)
+        axes.margins(x=0.03)
+
+    keys = [
+        Key(line.colour, line.name, f"best {line.values[best(line.values)]:.4f}")
+        for line in lines
+        if not np.isnan(line.values).all()
+    ]
+    return Chart(title, draw(title, paint), keys)
+
+
+def calibration_chart(task: str, bins: Sequence[Mapping[str, Any]]) -> Chart:
+    """Observed share of positives over the mean prediction of each bin, with 95 % Wilson intervals.
+
+    Args:
+        task: name of the ranking task.
+        bins: records of ``metrics.json``.
+    """
+    count = np.array([each["count"] for each in bins], dtype=float)
+    predicted = np.array([each["mean_predicted"] for each in bins])
+    observed = np.array([each["observed"] for each in bins])
+    low, high = _wilson_interval(observed, count)
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import PercentFormatter
+
+        first, last = min(predicted.min(), low.min()), max(predicted.max(), high.max())
+        room = 0.06 * max(last - first, 0.02)
+        limits = (max(first - room, 0.0), min(last + room, 1.0))
+        axes.plot(limits, limits, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.vlines(predicted, low, high, color=RANKING, alpha=0.45, linewidth=2)
+        axes.plot(predicted, observed, "o", color=RANKING, markersize=5.5, markeredgecolor=SURFACE)
+        axes.set(xlim=limits, ylim=limits, xlabel="predicted", ylabel="observed")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(visible=True, axis="both")
+
+    title = f"Calibration of {task}"
+    note = f"{len(bins)} groups of equal size, {count.sum():,.0f} users; bars are 95 % intervals of the shares."
+    return Chart(title, draw(title, paint, size=(5.4, 4.0)), note=note)
+
+
+def length_chart(lengths: NDArray[np.int64], num_users: int, max_events: int | None) -> Chart:
+    """How many events users have, on a logarithmic axis, with the model's window.
+
+    Args:
+        lengths: ``[n]`` events of users, all or a sample.
+        num_users: of the data set.
+        max_events: of the model's window.
+    """
+    edges = _length_edges(int(lengths.min()), int(lengths.max()))
+    counts = np.histogram(lengths, edges)[0] / len(lengths)
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+
+        axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=SERIES[1], edgecolor=SURFACE)
+        axes.set(xscale="log", xlabel="events of a user", xlim=(edges[0], edges[-1]))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        if max_events is not None and edges[0] < max_events < edges[-1]:
+            axes.axvline(max_events, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+
+    notes = [f"Median {np.median(lengths):,.0f}, longest {lengths.max():,}"]
+    if len(lengths) < num_users:
+        notes.append(f"a sample of {len(lengths):,} of {num_users:,} users")
+    if max_events is not None:
+        notes.append(f"{(lengths <= max_events).mean():.0%} fit into the model's window of {max_events:,} events")
+    title = "Events per user"
+    return Chart(title, draw(title, paint, size=(5.4, 4.0)), note="; ".join(notes) + ".")
+
+
+def _thinned(x: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Means of neighbours where there are more than can be seen."""
+    size = -(-len(x) // _MAX_POINTS)
+    if size <= 1:
+        return x, values
+    starts = np.arange(0, len(x), size)
+    sizes = np.diff(np.append(starts, len(x)))
+    return np.add.reduceat(x, starts) / sizes, np.add.reduceat(values, starts) / sizes
+
+
+def _running_mean(values: Floats) -> Floats:
+    """Centred mean over a share of the chart, narrower at its ends; NaN counts as absent."""
+    half = int(len(values) * _SMOOTHED_SHARE / 2)
+    there = ~np.isnan(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(there, values, 0.0))])
+    number = np.concatenate([[0], np.cumsum(there)])
+    first = np.maximum(np.arange(len(values)) - half, 0)
+    last = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    with np.errstate(invalid="ignore"):
+        return (total[last] - total[first]) / (number[last] - number[first])
+
+
+def _wilson_interval(share: Floats, count: Floats) -> tuple[Floats, Floats]:
+    z2 = 1.96**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = 1.96 * np.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return middle - half, middle + half
+
+
+def _length_edges(shortest: int, longest: int) -> Floats:
+    edges = np.geomspace(max(shortest, 1), longest + 1, 37)
+    # Lengths are whole numbers: narrower bins would stand empty in between.
+    return np.unique(np.ceil(edges))
+
+
+def _last(values: Floats) -> float:
+    there = values[~np.isnan(values)]
+    return float(there[-1]) if len(there) else float("nan")
+
+
+def _short(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,147 @@
+"""Reads what a run has left behind. What is not there yet is empty, not an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from unigrf_dist.data import open_dataset
+from unigrf_dist.data.dataset import RowGroupReader, RowGroups
+from unigrf_dist.data.manifest import Manifest
+from unigrf_dist.errors import UserError
+from unigrf_dist.evaluate.metrics_file import read_metrics
+
+CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
+# A histogram needs no more: at 256 users each these are 100,000 users, read in a second.
+_MAX_ROW_GROUPS = 400
+
+Record = dict[str, Any]
+
+
+@dataclass
+class RunLog:
+    """The lines of ``log.jsonl`` that still count, in order.
+
+    Attributes:
+        header: the latest.
+        steps: one per report of the training loop.
+        validations: one per validation.
+    """
+
+    header: Record = field(default_factory=dict)
+    steps: list[Record] = field(default_factory=list)
+    validations: list[Record] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        """Take in the next line. A resumed run repeats what came after its checkpoint: the repetition counts."""
+        kind = record.get("kind")
+        if kind == "header":
+            resumed = record.get("resumed_at_step", 0)
+            self.header = record
+            self.steps = [each for each in self.steps if each["step"] <= resumed]
+            self.validations = [each for each in self.validations if each["step"] <= resumed]
+        elif kind == "step":
+            self.steps.append(record)
+        elif kind == "validation":
+            self.validations.append(record)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, without validations and saves."""
+        return float(sum(each.get("seconds", 0.0) for each in self.steps))
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the page tells about the data.
+
+    Attributes:
+        manifest: of the data set.
+        lengths: ``[n]`` int64, events of users; of all, or of a sample spread evenly over the shards.
+    """
+
+    manifest: Manifest
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything the page shows.
+
+    Attributes:
+        run: the run's folder.
+        config: resolved configuration; empty if it is not there.
+        log: of the training loop.
+        splits: evaluated splits, from ``metrics.json``.
+        data: None if the data set can't be read; ``data_problem`` then says why.
+    """
+
+    run: Path
+    config: Record
+    log: RunLog
+    splits: Record
+    data: DataFacts | None
+    data_problem: str
+
+
+def read_run(run: Path) -> RunData:
+    """Read the folder of a run.
+
+    Raises:
+        UserError: there is no such folder, nothing of a run in it, or a file that is not what its name says.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder; give the folder that `unigrf train` wrote (--run)")
+    if not any((run / name).exists() for name in (CONFIG_FILE, LOG_FILE)):
+        raise UserError(f"{run}: no run here (neither {CONFIG_FILE} nor {LOG_FILE}); give the folder of a run")
+    config = _read_config(run / CONFIG_FILE)
+    data, problem = _read_data(config.get("data", {}).get("path"))
+    return RunData(run, config, _read_log(run / LOG_FILE), read_metrics(run), data, problem)
+
+
+def _read_config(file: Path) -> Record:
+    if not file.exists():
+        return {}
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: the configuration can't be read: {' '.join(str(error).split())}") from error
+    # Not validated against the schema: the report of an old run must not fail because a key was renamed.
+    if not isinstance(config, dict) or not isinstance(config.get("data", {}), dict):
+        raise UserError(f"{file}: no configuration of a run; it must be a mapping of sections")
+    return config
+
+
+def _read_log(file: Path) -> RunLog:
+    log = RunLog()
+    if not file.exists():
+        return log
+    text = file.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        try:
+            log.add(json.loads(line))
+        except (ValueError, KeyError, AttributeError) as error:
+            # The run may be writing its last line right now, or have died while it did.
+            if line.endswith("\n"):
+                raise UserError(f"{file}, line {number}: no record of a training log: {error}") from error
+    return log
+
+
+def _read_data(path: str | None) -> tuple[DataFacts | None, str]:
+    if path is None:
+        return None, "the configuration names no data set (data.path)"
+    try:
+        dataset = open_dataset(path)
+        groups, reader = RowGroups.of(dataset.manifest), RowGroupReader(dataset)
+        stride = -(-len(groups.shard) // _MAX_ROW_GROUPS) or 1
+        places = zip(groups.shard[::stride], groups.group[::stride], strict=True)
+        lengths = [reader.read(int(shard), int(group)).lengths for shard, group in places]
+    except UserError as error:
+        return None, str(error)
+    return DataFacts(dataset.manifest, np.concatenate(lengths)), ""
