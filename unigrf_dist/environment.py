@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from unigrf_dist.errors import UserError
 
 
 def put_own_programs_first() -> None:
@@ -17,3 +20,27 @@ def put_own_programs_first() -> None:
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     if folders[0] != own:
         os.environ["PATH"] = os.pathsep.join([own, *folders])
+
+
+def refuse_loopback_master(environment: Mapping[str, str]) -> None:
+    """Refuse a meeting point that every host of a run of several hosts takes for itself.
+
+    Args:
+        environment: of a rank, as the deepspeed launcher or torchrun set it.
+
+    Raises:
+        UserError: ``MASTER_ADDR`` is a loopback address and there are ranks on other hosts.
+    """
+    world_size = int(environment.get("WORLD_SIZE", 1))
+    # The deepspeed launcher names the number of a host's ranks LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE.
+    on_this_host = int(environment.get("LOCAL_SIZE") or environment.get("LOCAL_WORLD_SIZE") or world_size)
+    address = environment.get("MASTER_ADDR", "")
+    if world_size > on_this_host and _is_loopback(address):
+        raise UserError(
+            f"MASTER_ADDR={address} with {world_size} ranks, {on_this_host} of them here: each host would wait for "
+            "itself; set it to the address of the first host as the others reach it"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    return address in ("localhost", "ip6-localhost", "::1", "0.0.0.0") or address.startswith(("localhost.", "127."))

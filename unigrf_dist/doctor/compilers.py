@@ -25,6 +25,11 @@ def check_compilers(*, on_cuda: bool) -> list[Check]:
     return [_cxx(), _ninja(), _nvcc(on_cuda), *_stale_locks()]
 
 
+def extension_folder() -> Path:
+    """Where torch keeps the operators that it has compiled."""
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache" / "torch_extensions"))
+
+
 def _cxx() -> Check:
     name = os.environ.get("CXX", "g++")
     path = shutil.which(name)
@@ -60,13 +65,11 @@ def _nvcc(on_cuda: bool) -> Check:
 
 def _stale_locks() -> list[Check]:
     """A build that was killed leaves its lock, and the next process that wants the operator waits for ever."""
-    default = Path.home() / ".cache" / "torch_extensions"
-    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR", default))
     now = time.time()
     return [
         fail(GROUP, "build lock", f"{lock} is left from a build that was killed", f"rm {lock}")
         for pattern in ("*/lock", "*/*/lock")
-        for lock in sorted(folder.glob(pattern))
+        for lock in sorted(extension_folder().glob(pattern))
         if now - lock.stat().st_mtime > _LOCK_IS_STALE_SECONDS
     ]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from unigrf_dist.doctor.check import Check, fail, note, ok
+from unigrf_dist.doctor.compilers import extension_folder
 
 # DeepSpeed compiles an operator at its first start: three minutes were seen on two busy cores.
 _TIMEOUT_SECONDS = 900
@@ -25,7 +28,8 @@ class Outcome:
 _MEND = {
     "gloo": "export GLOO_SOCKET_IFNAME=lo (one host), or the interface between the hosts, such as eth0",
     "nccl": "make clean setup DEVICE=cuda (NCCL_DEBUG=INFO shows what it tried)",
-    "deepspeed": "mend the compilers above; else: make clean setup",
+    # Also where a killed build has left its lock, behind which every later one waits.
+    "deepspeed": f"mend the compilers above, then: rm -rf {extension_folder()} && unigrf doctor",
     "fbgemm": "make clean setup",
     "triton": "make clean setup",
 }
@@ -66,13 +70,19 @@ def check_libraries(*, on_cuda: bool) -> list[Check]:
 def run_probe(name: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> Outcome:
     """Run one probe in a process of its own and wait for it."""
     command = [sys.executable, "-W", "ignore", "-m", "unigrf_dist.doctor.probes", name]
+    # A session of its own, so that the compilers it may have started end with it.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+        output, complaint = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         return Outcome(False, f"no answer within {timeout_seconds:.0f} s")
-    if done.returncode:
-        return Outcome(False, _last_line(done.stderr) or f"its process ended with status {done.returncode}")
-    return Outcome(True, done.stdout.removesuffix("\n").rpartition("\n")[2])
+    if process.returncode:
+        return Outcome(False, _last_line(complaint) or f"its process ended with status {process.returncode}")
+    return Outcome(True, output.removesuffix("\n").rpartition("\n")[2])
 
 
 def _smi_lists_a_gpu() -> bool:

@@ -1,0 +1,82 @@
+"""Compilers: what is missing, what does not compile, and what a killed build left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from unigrf_dist.doctor.check import Check, Status
+from unigrf_dist.doctor.compilers import check_compilers
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH that holds the real g++ and ninja and nothing else."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("g++", "ninja"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    monkeypatch.delenv("CXX", raising=False)
+    # g++ itself finds its assembler by PATH; ours goes first, so that its absences count.
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def found(*, on_cuda: bool = False) -> dict[str, Check]:
+    return {check.name: check for check in check_compilers(on_cuda=on_cuda)}
+
+
+def test_what_generated_code_needs_does_compile(programs: Path) -> None:
+    checks = found()
+    assert [checks[name].status for name in ("g++", "ninja", "nvcc")] == [Status.OK] * 3
+    assert "g++" in checks["g++"].found
+
+
+def test_no_compiler_comes_with_the_command_that_installs_it(programs: Path) -> None:
+    (programs / "g++").unlink()
+    check = found()["g++"]
+    assert (check.status, check.mend) == (Status.FAIL, "apt-get install g++")
+
+
+def test_a_compiler_without_headers_says_what_it_did_not_find(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path / "nowhere")})
+    check = found()["g++"]
+    assert check.status is Status.FAIL
+    assert "Python.h" in check.found
+    assert "python3-dev" in check.mend
+
+
+def test_the_compiler_that_the_user_names_is_looked_at(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "clang++-99")
+    assert found()["clang++-99"].status is Status.FAIL
+
+
+def test_no_ninja_comes_with_the_command_that_installs_it(programs: Path) -> None:
+    (programs / "ninja").unlink()
+    check = found()["ninja"]
+    assert check.status is Status.FAIL
+    assert check.mend.endswith("-m pip install ninja")
+
+
+def test_nvcc_is_missed_only_where_there_is_a_gpu(programs: Path) -> None:
+    assert found(on_cuda=False)["nvcc"].status is Status.OK
+    assert found(on_cuda=True)["nvcc"].status is Status.NOTE
+
+
+@pytest.mark.parametrize("place", ["deepspeed_shm_comm", "py311_cpu/deepspeed_shm_comm"])
+def test_the_lock_of_a_killed_build_is_found(programs: Path, tmp_path: Path, place: str) -> None:
+    lock = tmp_path / "extensions" / place / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert "build lock" not in found()  # somebody may be building right now
+    an_hour_ago = time.time() - 3600
+    os.utime(lock, (an_hour_ago, an_hour_ago))
+    check = found()["build lock"]
+    assert (check.status, check.mend) == (Status.FAIL, f"rm {lock}")
