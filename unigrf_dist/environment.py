@@ -37,10 +37,11 @@ def refuse_loopback_master(environment: Mapping[str, str]) -> None:
     address = environment.get("MASTER_ADDR", "")
     if world_size > on_this_host and _is_loopback(address):
         raise UserError(
-            f"MASTER_ADDR={address} with {world_size} ranks, {on_this_host} of them here: each host would wait for "
-            "itself; set it to the address of the first host as the others reach it"
+            f"MASTER_ADDR={address} with {world_size} ranks, {on_this_host} of them here: each host would wait "
+            "for itself; set it to the address of the first host as the others reach it"
         )
 
 
 def _is_loopback(address: str) -> bool:
-    return address in ("localhost", "ip6-localhost", "::1", "0.0.0.0") or address.startswith(("localhost.", "127."))
+    names = ("localhost", "ip6-localhost", "::1", "0.0.0.0")
+    return address in names or address.startswith(("localhost.", "127."))
