@@ -88,8 +88,8 @@ def _for_page(text: str, name: str, salt: str) -> str:
     box = re.search(r'viewBox="[^"]+"', opening)
     assert box is not None
     # Ids of one figure, such as axes_1, occur in every other one.
-    rest = re.sub(r'\bid="(\w+)"', rf'id="\g<1>-{salt}"', rest)
-    rest = re.sub(r'(url\(#|href="#)(\w+)', rf"\g<1>\g<2>-{salt}", rest)
+    rest = re.sub(r'\bid="([^"]+)"', rf'id="\g<1>-{salt}"', rest)
+    rest = re.sub(r'(url\(#|href="#)([^")]+)', rf"\g<1>\g<2>-{salt}", rest)
     for colour, variable in _VARIABLES.items():
         rest = rest.replace(colour, f"var(--{variable})")
     return f'<svg role="img" aria-label="{escape(name)}" {box.group()}>{rest.strip()}'
