@@ -75,9 +75,10 @@ class Softmax:
     keeps_rows = True
 
     def weigh_(self, scores: Tensor) -> Sums:
-        largest = scores.amax((0, 4), keepdim=True)
+        # Contiguous rows first: a reduction over both dimensions at once takes a slow path.
+        largest = scores.amax(4, keepdim=True).amax(0, keepdim=True)
         scores.sub_(largest).exp_()
-        sums = scores.sum((0, 4), keepdim=True)
+        sums = scores.sum(4, keepdim=True).sum(0, keepdim=True)
         shape = (scores.shape[1], -1, 1)
         return Sums(sums.view(shape), (largest + sums.log()).view(shape))
 

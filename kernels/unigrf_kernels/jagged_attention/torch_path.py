@@ -8,6 +8,8 @@ padded copy of each result, and the buckets that the plan keeps.
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,7 +23,6 @@ from .torch_bias import ScoreBias
 from .torch_blocks import Block, Group
 
 
-@torch.compiler.disable
 def blocked_attention(
     q: Tensor,
     k: Tensor,
@@ -33,13 +34,34 @@ def blocked_attention(
     position_bias: Tensor | None,
     time_bias: Tensor | None,
 ) -> Tensor:
-    """``[T, H, D]`` in the dtype of ``q``; arguments as in `reference_attention`.
-
-    Not compiled: the schedule is made of Python numbers, which differ in every batch.
-    """
+    """``[T, H, D]`` in the dtype of ``q``; arguments as in `reference_attention`."""
     settings = _Settings(plan, scale, scaling_length)
+    # Asking torch.compiler itself would load Dynamo, which takes longer than torch; if nobody has, nobody traces.
+    run = _untraced() if "torch._dynamo" in sys.modules else _run
+    return run(q, k, v, position_bias, time_bias, settings)
+
+
+def _run(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    settings: _Settings,
+) -> Tensor:
     out: Tensor = _BlockedAttention.apply(q, k, v, position_bias, time_bias, settings)
     return out
+
+
+_untraced_run: Callable[..., Tensor] | None = None
+
+
+def _untraced() -> Callable[..., Tensor]:
+    """`_run`, kept out of compiled graphs: its schedule is made of numbers that differ in every batch."""
+    global _untraced_run
+    if _untraced_run is None:
+        _untraced_run = torch.compiler.disable(_run)
+    return _untraced_run
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import unigrf_kernels
 from unigrf_kernels.jagged_attention import (
     jagged_attention,
     plan_attention,
@@ -258,6 +262,22 @@ def test_a_second_derivative_is_refused() -> None:
     (gradient,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_import_loads_neither_triton_nor_the_compiler() -> None:
+    """Both would double the time to start, and Triton need not be installed."""
+    code = """
+import sys, torch
+from unigrf_kernels.jagged_attention import jagged_attention
+q = torch.zeros(2, 1, 4)
+jagged_attention(q, q, q, torch.tensor([0, 2]), scale=1.0, scaling_length=1.0)
+print([name for name in ("triton", "torch._dynamo") if name in sys.modules])
+"""
+    path = Path(unigrf_kernels.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=path, check=False, timeout=300
+    )
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
 def test_works_inside_a_compiled_function() -> None:
