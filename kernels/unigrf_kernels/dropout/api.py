@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..implementation import Implementation, resolve_implementation
-from .checks import check_dropout, check_input, seed_tensor
-from .torch_path import torch_dropout
+from ..row_checks import check_floating, check_kernel_operand
+from .checks import check_dropout, seed_tensor
 from .reference import reference_dropout
+from .torch_path import torch_dropout
 
 
 def seeded_dropout(
@@ -35,7 +36,7 @@ def seeded_dropout(
     Raises:
         ValueError, TypeError: an argument breaks this contract, or the implementation cannot run here.
     """
-    check_input(x)
+    check_floating("x", x)
     check_dropout(dropout, x.numel())
     seed = seed_tensor(seed, x.device)
     chosen = resolve_implementation("seeded_dropout", implementation, x.device)
@@ -44,6 +45,7 @@ def seeded_dropout(
     if chosen is Implementation.TRITON:
         from .autograd import triton_dropout
 
+        check_kernel_operand("x", x)
         return triton_dropout(x, seed, dropout)
     run = torch_dropout if chosen is Implementation.TORCH else reference_dropout
     return run(x, dropout=dropout, seed=seed)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..row_checks import dtype_name
 from .constants import MAX_ELEMENTS
 
 _SEED_RANGE = (-(2**63), 2**63 - 1)
-
-
-def check_input(x: Tensor) -> None:
-    """Rules on what is dropped from."""
-    if not x.is_floating_point():
-        raise TypeError(f"x must be floating point, got {x.dtype}")
 
 
 def check_dropout(dropout: float, numel: int) -> None:
@@ -40,5 +35,5 @@ def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
     if seed.dim() != 0:
         raise ValueError(f"seed must have shape [], got {list(seed.shape)}")
     if seed.dtype != torch.int64:
-        raise TypeError(f"seed must be int64, got {seed.dtype}")
+        raise TypeError(f"seed must be int64, got {dtype_name(seed.dtype)}")
     return seed.to(device)

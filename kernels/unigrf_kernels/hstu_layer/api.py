@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ..dropout.checks import check_dropout, seed_tensor
 from ..implementation import Implementation, resolve_implementation
+from ..row_checks import check_kernel_rows
 from .checks import check_gate, check_projection
-from .torch_path import torch_gated_norm_dropout, torch_norm_project_silu
 from .reference import reference_gated_norm_dropout, reference_norm_project_silu
+from .torch_path import torch_gated_norm_dropout, torch_norm_project_silu
 
 
 def norm_project_silu(
@@ -52,6 +53,7 @@ def norm_project_silu(
     if chosen is Implementation.TRITON:
         from .autograd import triton_norm_project_silu
 
+        check_kernel_rows("x", x)
         return triton_norm_project_silu(x, norm_weight, norm_bias, weight, splits, eps)
     run = torch_norm_project_silu if chosen is Implementation.TORCH else reference_norm_project_silu
     return run(x, norm_weight, norm_bias, weight, splits, eps)
@@ -73,8 +75,8 @@ def gated_norm_dropout(
         seeded_dropout(gate * layer_norm(attention, norm_weight, norm_bias, eps), dropout, seed)
 
     Statistics of the norm are fp32 (fp64 for fp64 inputs). The mask is that of ``seeded_dropout``, the same in
-    every implementation. Saved for the backward pass: the arguments and two numbers per row; the torch path adds
-    the normalised rows and one byte per element.
+    every implementation. Saved for the backward pass: by Triton the arguments alone; the torch path adds the
+    normalised rows and one byte per element, as plain autograd would.
 
     Args:
         attention: ``[T, N]`` floating point; T may be 0.
@@ -100,6 +102,7 @@ def gated_norm_dropout(
     if chosen is Implementation.TRITON:
         from .autograd import triton_gated_norm_dropout
 
+        check_kernel_rows("attention", attention)
         return triton_gated_norm_dropout(attention, gate, norm_weight, norm_bias, dropout, seed, eps)
     run = torch_gated_norm_dropout if chosen is Implementation.TORCH else reference_gated_norm_dropout
     return run(attention, gate, norm_weight, norm_bias, dropout, seed, eps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..implementation import Implementation, resolve_implementation
+from ..row_checks import check_kernel_operand, check_kernel_rows
 from .checks import check_rms_norm, check_rotary, check_swiglu
 from .reference import reference_rms_norm, reference_rotary, reference_swiglu
 from .torch_path import torch_rms_norm, torch_rotary, torch_swiglu
@@ -17,8 +18,8 @@ def rms_norm(
 
         x / sqrt(mean(x², dim=1) + eps) * weight
 
-    Computed in fp32 (fp64 for fp64 inputs) and rounded once. Saved for the backward pass: the arguments and
-    one number per row.
+    Computed in fp32 (fp64 for fp64 inputs) and rounded once. Saved for the backward pass: the arguments and, by
+    the torch path, one number per row.
 
     Args:
         x: ``[T, D]`` floating point; T may be 0.
@@ -37,6 +38,7 @@ def rms_norm(
     if chosen is Implementation.TRITON:
         from .autograd import triton_rms_norm
 
+        check_kernel_rows("x", x)
         return triton_rms_norm(x, weight, eps)
     return (torch_rms_norm if chosen is Implementation.TORCH else reference_rms_norm)(x, weight, eps)
 
@@ -64,6 +66,7 @@ def swiglu(gate: Tensor, up: Tensor, *, implementation: Implementation | str = "
     if chosen is Implementation.TRITON:
         from .autograd import triton_swiglu
 
+        check_kernel_operand("gate", gate)
         return triton_swiglu(gate, up)
     return (torch_swiglu if chosen is Implementation.TORCH else reference_swiglu)(gate, up)
 
@@ -84,7 +87,8 @@ def rotary(
         out[t, :, i + D/2]   = x[t, :, i + D/2] * cos(angle_i) + x[t, :, i] * sin(angle_i)
 
     (the pairs of the public Llama checkpoints, halves and not neighbours). Angles are fp32 (fp64 for fp64
-    inputs), which at position 16 384 leaves them exact to 10^-3 radian.
+    inputs), which leaves them exact to
+    10^-3 radian at position 16 384. The Triton kernel is made for angles below 10^5.
 
     Args:
         q: ``[T, H, D]`` floating point, D even; T may be 0.
@@ -105,6 +109,7 @@ def rotary(
     if chosen is Implementation.TRITON:
         from .autograd import triton_rotary
 
+        check_kernel_operand("q", q)
         return triton_rotary(q, k, positions, base)
     run = torch_rotary if chosen is Implementation.TORCH else reference_rotary
     return run(q, k, positions, base)

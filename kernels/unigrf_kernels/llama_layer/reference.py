@@ -33,10 +33,14 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> Tensor:
     """``[T, D / 2]`` radians."""
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float64) / head_dim
-    # The frequencies are few and computed in fp64, so that every implementation has the same fp32 ones.
-    frequencies = (base**-exponents).to(dtype)
+    frequencies = rotary_frequencies(head_dim, base, dtype, positions.device)
     return positions.to(dtype).unsqueeze(1) * frequencies
+
+
+def rotary_frequencies(head_dim: int, base: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``[D / 2]`` radians per position. They are few: computed in fp64, so that all implementations agree."""
+    exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.float64) / head_dim
+    return (base**-exponents).to(dtype)
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:
