@@ -90,9 +90,9 @@ class WeighterConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    retrieval: RetrievalConfig = Field(default_factory=RetrievalConfig)
+    retrieval: RetrievalConfig = RetrievalConfig()
     ranking: list[RankingTask] = Field(min_length=1, max_length=16, description="One logit per task.")
-    weighter: WeighterConfig = Field(default_factory=WeighterConfig)
+    weighter: WeighterConfig = WeighterConfig()
 
 
 class SelectionConfig(Section):
@@ -115,7 +115,7 @@ class TrainConfig(Section):
     timeout_seconds: int = Field(
         600, ge=10, description="Longest wait of a collective before the run ends with an error."
     )
-    selection: SelectionConfig = Field(default_factory=SelectionConfig)
+    selection: SelectionConfig = SelectionConfig()
 
 
 class EvaluateConfig(Section):
@@ -129,11 +129,11 @@ class Config(Section):
     """A whole run. ``deepspeed`` is handed to the engine as it is, after the checks of ``rules.py``."""
 
     data: DataConfig
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    tables: TableConfig = Field(default_factory=TableConfig)
+    model: ModelConfig = ModelConfig()
+    tables: TableConfig = TableConfig()
     objective: ObjectiveConfig
     train: TrainConfig
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    evaluate: EvaluateConfig = EvaluateConfig()
     kernel: Literal["auto", "triton", "torch"] = Field("auto", description="`auto` takes Triton on CUDA.")
     deepspeed: dict[str, Any] = Field(
         description="DeepSpeed's own configuration: ZeRO, bf16, optimizer, scheduler."

@@ -47,6 +47,9 @@ class UniGRF(nn.Module):
         phases: names the loss inside the forward.
     """
 
+    labels: Tensor
+    task_weights: Tensor
+
     def __init__(self, config: Config, labels: Sequence[Sequence[float]], phases: Phases) -> None:
         super().__init__()
         self.objective, self.kernel, self.phases = config.objective, config.kernel, phases
