@@ -99,7 +99,11 @@ class ItemTable:
     def shards(self) -> list[TableShard]:
         """What this rank holds; views, not copies."""
         (table,) = self.module.state_dict().values()
-        return [TableShard(*shard.metadata.shard_offsets, shard.tensor.detach()) for shard in table.local_shards()]
+        return [
+            TableShard(first_row, first_column, shard.tensor.detach())
+            for shard in table.local_shards()
+            for first_row, first_column in [shard.metadata.shard_offsets]
+        ]
 
     def state(self) -> dict[str, Any]:
         """Weights and fused optimizer state as sharded tensors, for a distributed checkpoint."""

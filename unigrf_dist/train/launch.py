@@ -10,27 +10,22 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
 
 from unigrf_dist.train.runtime import free_port
 
 
 def launch(module: str, arguments: list[str], *, ranks: int) -> int:
-    """Run ``python -m module arguments`` on ``ranks`` ranks and return the exit status."""
+    """Run ``python -m module arguments`` on ``ranks`` ranks and return the exit status.
+
+    From here on this process only waits: it passes SIGTERM on and leaves Ctrl-C to the ranks.
+    """
     command = [sys.executable, "-m", module] if ranks == 1 else _deepspeed(module, ranks)
     process = subprocess.Popen([*command, *arguments], env=_environment(ranks))
     # Ctrl-C reaches the whole foreground group by itself. SIGTERM comes to this process alone: hand it to
     # the ranks too, which save and stop.
-    handlers = {
-        signal.SIGTERM: lambda number, frame: _forward(process),
-        signal.SIGINT: signal.SIG_IGN,
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        return process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: _forward(process))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return process.wait()
 
 
 def _deepspeed(module: str, ranks: int) -> list[str]:
@@ -61,7 +56,7 @@ def _environment(ranks: int) -> dict[str, str]:
     return environment
 
 
-def _forward(process: subprocess.Popen[bytes], _frame: FrameType | None = None) -> None:
+def _forward(process: subprocess.Popen[bytes]) -> None:
     import psutil
 
     for child in psutil.Process(process.pid).children(recursive=True):
