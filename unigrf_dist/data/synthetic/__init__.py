@@ -96,7 +96,8 @@ def synthesize(
         UserError: a size is impossible, or ``out`` cannot be written.
     """
     groups = num_groups if num_groups is not None else min(max(num_items // 50, 4), 64)
-    _check(num_users, num_items, mean_length, groups, num_tastes, successor_share)
+    _check(num_users, num_items, mean_length, groups, num_tastes)
+    _check_shares(successor_share, zipf_exponent)
     begun, out, report = time.perf_counter(), Path(out), progress or (lambda what, share: None)
     world = build_world(
         num_items=num_items,
@@ -141,9 +142,7 @@ def synthesize(
     return DatasetSummary(out, manifest, time.perf_counter() - begun)
 
 
-def _check(
-    num_users: int, num_items: int, mean_length: float, groups: int, num_tastes: int, successor_share: float
-) -> None:
+def _check(num_users: int, num_items: int, mean_length: float, groups: int, num_tastes: int) -> None:
     for name, value in (("num_users", num_users), ("num_groups", groups), ("num_tastes", num_tastes)):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
@@ -154,8 +153,13 @@ def _check(
             f"num_items is {num_items}; it must be at least 4 times mean_length, as no user meets an item twice, "
             f"and at least num_groups: {max(int(np.ceil(4 * mean_length)), groups)} here"
         )
+
+
+def _check_shares(successor_share: float, zipf_exponent: float) -> None:
     if not 0 <= successor_share <= 0.9:
         raise UserError(f"successor_share is {successor_share:g}; it must be in [0, 0.9]")
+    if not zipf_exponent >= 0:
+        raise UserError(f"zipf_exponent is {zipf_exponent:g}; it must be at least 0")
 
 
 def _lengths(num_users: int, num_items: int, mean: float, random: np.random.Generator) -> IntArray:

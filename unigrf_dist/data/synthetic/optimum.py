@@ -16,6 +16,7 @@ _LIKED_CODE = 3
 _CUTOFFS = {"hr": (1, 10, 50, 200), "ndcg": (10, 50, 200)}
 # Two ways of computing one chance differ by rounding; an item must not outrank itself.
 _ROUNDING = 1 + 1e-12
+_TIE_DECIMALS = 9
 
 
 @dataclass
@@ -94,6 +95,8 @@ def liking_chances(world: World, outlook: Outlook, items: IntArray) -> FloatArra
 
 def _auc(scores: FloatArray, positive: NDArray[np.bool_]) -> float | None:
     """Chance that a positive outscores a negative, ties counting half; None without both."""
+    # Users of one taste whose taste is clear have the same chance, up to rounding.
+    scores = np.round(scores, _TIE_DECIMALS)
     below, above = np.sort(scores[~positive]), scores[positive]
     if not len(below) or not len(above):
         return None
