@@ -126,7 +126,7 @@ def run_rotary(x: Tensor, positions: Tensor, base: float, direction: float) -> T
 
 
 def _as_rows(tensor: Tensor) -> Tensor:
-    rows = tensor.reshape(-1, tensor.shape[-1] if tensor.dim() else 1)
+    rows = tensor.reshape(-1, max(tensor.shape[-1], 1) if tensor.dim() else 1)
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
