@@ -44,7 +44,7 @@ class Source:
     time_unit: TimeUnit = "s"
     delimiter: str = ","
     header: Sequence[str] | None = None
-    quoted: bool = False
+    quoted: bool = True
 
     @property
     def columns(self) -> list[str]:

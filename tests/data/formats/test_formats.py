@@ -37,6 +37,12 @@ def test_movielens_20m(tmp_path: Path, name: str) -> None:
     assert manifest.behaviours == [rating(0.5), rating(3.5)]
 
 
+def test_a_table_that_was_written_anew_may_have_quotes(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, "ratings.csv", '"userId","movieId","rating","timestamp"', '"1",2,"3.5",7')
+    prepare("movielens-20m", raw=raw, out=tmp_path / "out")
+    assert sequences(tmp_path / "out") == {1: [(2, rating(3.5), 7)]}
+
+
 def test_movietweetings(tmp_path: Path) -> None:
     """IMDb numbers are written with leading zeros; 0 is a rating."""
     write_raw(tmp_path / "raw", "ratings.dat", "1::0054890::0::1381945744", "2::1408101::10::1382400295")

@@ -13,6 +13,7 @@ def ratings_dat(raw: Path) -> Source:
         files=find_files(raw, "ratings.dat"),
         layout="csv",
         delimiter="::",
+        quoted=False,
         header=("user", "item", "rating", "timestamp"),
         user="user",
         item="item",

@@ -14,7 +14,6 @@ def csv(raw: Path, columns: ColumnMapping) -> Source:
         files=find_files(raw, "*.csv", "*.csv.gz", "*.tsv", "*.tsv.gz"),
         layout="csv",
         delimiter=columns.delimiter,
-        quoted=True,
         **_meaning(columns),
     )
 
