@@ -116,7 +116,7 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(run: Path, config:
     while not (log.exists() and '"step"' in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(60) in (0, 130)
+    assert process.wait(60) == 130
     at = json.loads((folder / "checkpoints" / latest(folder) / "state.json").read_text())["train"]["step"]
     assert 2 <= at <= 20
     done = unigrf(*arguments, "--resume")
@@ -157,7 +157,7 @@ def latest(run: Path) -> str:
 def test_a_mistake_is_one_line_and_exit_status_2(
     run: Path, config: Path, arguments: list[str], words: str
 ) -> None:
-    done = unigrf(*(a.format(config=config, run=run) for a in arguments))
+    done = unigrf(*(a.replace("{config}", str(config)).replace("{run}", str(run)) for a in arguments))
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

@@ -34,13 +34,15 @@ def train(
 ) -> None:
     """Train a model; Ctrl-C saves and stops."""
     from unigrf_dist.config import load_config
-    from unigrf_dist.data import open_dataset
-    from unigrf_dist.train.build import task_labels, users_per_rank
-    from unigrf_dist.train.launch import launch
-    from unigrf_dist.train.run_folder import refuse_used_folder
 
     # What can be seen to be wrong without the ranks is told before they start.
     checked = load_config(config, overrides or [])
+
+    from unigrf_dist.data import open_dataset
+    from unigrf_dist.train.fit import task_labels, users_per_rank
+    from unigrf_dist.train.launch import launch
+    from unigrf_dist.train.run_folder import refuse_used_folder
+
     task_labels(checked, open_dataset(checked.data.path))
     users_per_rank(checked, ranks)
     if not resume:

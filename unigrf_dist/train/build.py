@@ -8,14 +8,13 @@ from typing import Any
 import torch
 
 from unigrf_dist.config import Config
-from unigrf_dist.config.task_rule import label_table
 from unigrf_dist.data import Dataset, open_dataset
-from unigrf_dist.errors import UserError
 from unigrf_dist.model.scorer import ModelScorer
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
 from unigrf_dist.train.engine import build_engine
+from unigrf_dist.train.fit import task_labels
 from unigrf_dist.train.runtime import Runtime
 
 
@@ -57,22 +56,3 @@ def build_parts(config: Config, runtime: Runtime, phases: Phases | None = None) 
     engine = build_engine(config, UniGRF(config, labels, phases))
     scorer = ModelScorer(config, engine, table, labels)
     return Parts(config, runtime, dataset, engine, table, scorer, phases)
-
-
-def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
-    """Label of every behaviour of the data under every ranking task of the configuration."""
-    try:
-        return label_table([task.rule for task in config.objective.ranking], dataset.manifest.behaviours)
-    except ValueError as error:
-        raise UserError(f"objective.ranking: {error}") from error
-
-
-def users_per_rank(config: Config, world_size: int) -> int:
-    """This rank's share of the global batch."""
-    users = config.train.global_batch_users
-    if users % world_size:
-        raise UserError(
-            f"train.global_batch_users = {users} does not divide by {world_size} ranks; "
-            f"the nearest that does is {max(1, round(users / world_size)) * world_size}"
-        )
-    return users // world_size

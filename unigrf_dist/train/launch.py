@@ -59,6 +59,9 @@ def _environment(ranks: int) -> dict[str, str]:
 def _forward(process: subprocess.Popen[bytes]) -> None:
     import psutil
 
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGTERM)
+    # Only the ranks: the launcher has no handler and would end before they have saved.
+    alone = psutil.Process(process.pid)
+    below = alone.children(recursive=True)
+    ranks = [child for child in below if any(word.startswith("--local_rank") for word in child.cmdline())]
+    for rank in ranks or [alone]:
+        rank.send_signal(signal.SIGTERM)

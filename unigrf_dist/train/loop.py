@@ -11,9 +11,10 @@ from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.objective.negatives import NegativeSource
 from unigrf_dist.objective.weighter import build_weighter
-from unigrf_dist.train.build import Parts, users_per_rank
+from unigrf_dist.train.build import Parts
 from unigrf_dist.train.checkpoint import Checkpoints, TrainState
 from unigrf_dist.train.engine import base_learning_rate
+from unigrf_dist.train.fit import users_per_rank
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.step import StepOutcome, TrainStep
 from unigrf_dist.train.stop import StopRequest

@@ -1,0 +1,27 @@
+"""Whether a configuration fits the data and the ranks: what can be told before a rank starts."""
+
+from __future__ import annotations
+
+from unigrf_dist.config import Config
+from unigrf_dist.config.task_rule import label_table
+from unigrf_dist.data import Dataset
+from unigrf_dist.errors import UserError
+
+
+def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
+    """Label of every behaviour of the data under every ranking task of the configuration."""
+    try:
+        return label_table([task.rule for task in config.objective.ranking], dataset.manifest.behaviours)
+    except ValueError as error:
+        raise UserError(f"objective.ranking: {error}") from error
+
+
+def users_per_rank(config: Config, world_size: int) -> int:
+    """This rank's share of the global batch."""
+    users = config.train.global_batch_users
+    if users % world_size:
+        raise UserError(
+            f"train.global_batch_users = {users} does not divide by {world_size} ranks; "
+            f"the nearest that does is {max(1, round(users / world_size)) * world_size}"
+        )
+    return users // world_size
