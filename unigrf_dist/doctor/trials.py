@@ -49,7 +49,7 @@ def check_device() -> tuple[Check, bool]:
         return fail("Machine", "torch", outcome.text, "make clean setup"), False
     if outcome.text:
         return ok("Machine", "accelerator", outcome.text), True
-    if shutil.which("nvidia-smi") and _smi_lists_a_gpu():
+    if _smi_lists_a_gpu():
         mend = "make clean setup DEVICE=cuda (if it is that already: a newer driver)"
         return note("Machine", "accelerator", "nvidia-smi lists a GPU that torch can't use", mend), False
     return ok("Machine", "accelerator", "no GPU: training runs on the CPU with gloo"), False
@@ -86,6 +86,8 @@ def run_probe(name: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> Outcome:
 
 
 def _smi_lists_a_gpu() -> bool:
+    if shutil.which("nvidia-smi") is None:
+        return False
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return listing.stdout.startswith("GPU")
 

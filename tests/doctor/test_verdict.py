@@ -15,7 +15,7 @@ BROKEN = Check("Compilers", "g++", Status.FAIL, "not found", "apt-get install g+
 
 
 def examined(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> int:
-    monkeypatch.setattr("unigrf_dist.doctor.examine.examine", lambda: list(checks))
+    monkeypatch.setattr("unigrf_dist.doctor.verdict.examine", lambda: list(checks))
     return run()
 
 

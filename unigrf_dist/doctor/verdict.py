@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from unigrf_dist.doctor.check import Check, Status
 from unigrf_dist.doctor.compilers import check_compilers
@@ -51,6 +52,7 @@ def _table(checks: list[Check]) -> Table:
     for check in checks:
         colour = _COLOURS[check.status]
         shown = check.group if check.group != group else ""
-        table.add_row(shown, check.name, f"[{colour}]{check.status.value}[/]", check.found)
+        # As text: a message may hold brackets, which are not markup.
+        table.add_row(shown, Text(check.name), Text(check.status.value, style=colour), Text(check.found))
         group = check.group
     return table
