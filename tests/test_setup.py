@@ -256,7 +256,9 @@ REST = ["evaluate --run runs/demo --split test --ranks 2", "report --run runs/de
 
 def test_the_demo_makes_data_trains_evaluates_and_reports_once(demo: Machine) -> None:
     assert demo.make("demo").returncode == 0
-    assert demo.done() == ["synthesize --out data/demo --users 8000 --overwrite", TRAIN, *REST]
+    data, *rest = demo.done()
+    assert data.startswith("synthesize --out data/demo ")
+    assert rest == [TRAIN, *REST]
     second = demo.make("demo")
     assert (second.returncode, demo.done()) == (0, [])
     assert "look at runs/demo/report.html" in second.stdout
