@@ -121,17 +121,34 @@ def test_every_epoch_holds_all_users(dataset: Dataset) -> None:
         assert sorted(users_in(list(stream(dataset).epoch(epoch)))) == list(range(len(USERS)))
 
 
+def groups_in(batches: list[JaggedBatch]) -> list[int]:
+    """Row groups, in the order in which the epoch first meets them."""
+    return list(dict.fromkeys(user // 4 for user in users_in(batches)))
+
+
 def test_users_are_shuffled_inside_windows(dataset: Dataset) -> None:
+    """Windows of one row group of 4: neither all groups of an epoch nor one group in all epochs are in order."""
+    orders: dict[int, set[tuple[int, ...]]] = {}
+    for epoch in range(3):
+        for batch in stream(dataset, batch_users=4, shuffle_users=4).epoch(epoch):
+            users = users_in([batch])
+            if len(users) == 4 and len({user // 4 for user in users}) == 1:
+                orders.setdefault(users[0] // 4, set()).add(tuple(user % 4 for user in users))
+    assert {order for of_group in orders.values() for order in of_group} != {(0, 1, 2, 3)}
+    assert any(len(of_group) > 1 for of_group in orders.values())
+
+
+def test_users_of_distant_row_groups_meet_in_a_batch(dataset: Dataset) -> None:
     """With the window over everything, a batch of 12 is never three groups of 4 neighbours."""
     for batch in list(stream(dataset, batch_users=12, shuffle_users=1000).epoch(0))[:-1]:
-        assert len({user // 4 for user in users_in([batch])}) > 3
+        assert len(groups_in([batch])) > 3
 
 
-def test_row_groups_are_shuffled_across_windows(dataset: Dataset) -> None:
-    """Windows of one row group: the epoch is the row groups in another order, each shuffled in itself."""
-    users = users_in(list(stream(dataset, batch_users=2, shuffle_users=4).epoch(0)))
-    groups = [user // 4 for user in users]
-    assert groups != sorted(groups)
+def test_row_groups_are_shuffled_anew_in_every_epoch(dataset: Dataset) -> None:
+    """With windows of 4 users the order of the row groups is left to the shuffling of the groups alone."""
+    orders = [groups_in(list(stream(dataset, batch_users=2, shuffle_users=4).epoch(epoch))) for epoch in range(3)]
+    assert sorted(orders[0]) == list(range(12))
+    assert len({tuple(order) for order in [*orders, list(range(12))]}) == 4
 
 
 def test_more_ranks_than_users_get_empty_batches(tmp_path: Path) -> None:

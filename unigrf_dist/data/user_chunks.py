@@ -44,9 +44,8 @@ def user_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[UserChunk]:
         users = batch.column(0)
         # Where the last user begins, who may go on in the next batch.
         last = pc.index(users, users[-1]).as_py()
-        if last or (waiting and waiting[-1].column(0)[-1] != users[-1]):
-            if whole := [*waiting, *([batch.slice(0, last)] if last else [])]:
-                yield _chunk(pa.Table.from_batches(whole))
+        if last:
+            yield _chunk(pa.Table.from_batches([*waiting, batch.slice(0, last)]))
             waiting = []
         waiting.append(batch.slice(last))
     if waiting:
