@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from unigrf_dist.evaluate.evaluator import EvaluationResult
@@ -14,64 +16,75 @@ CONTENDER_TITLES = {"popularity": "popularity", "most_recent": "most recent"}
 ABSENT = "–"
 
 
+@dataclass(frozen=True)
+class _Section:
+    """Rows that belong together: retrieval, or one ranking task."""
+
+    title: str
+    model: Mapping[str, Figure]
+    baselines: list[dict[str, Figure]]
+    optimum: Mapping[str, float]
+
+
 def result_table(result: EvaluationResult) -> Table:
-    """One row per figure; under it in the caption, how it was measured."""
-    table = Table(title=f"{result.split}: {result.num_users:,} users", caption=_caption(result.protocol))
-    table.add_column("figure")
-    table.add_column("model", justify="right", style="bold")
-    if result.protocol.get("confidence_level"):
-        table.add_column(f"{result.protocol['confidence_level']:.0%} interval", justify="right", style="dim")
-    for name in result.baselines:
-        table.add_column(CONTENDER_TITLES.get(name, name), justify="right")
-    if result.planted_optimum is not None:
-        table.add_column("best possible", justify="right", style="green")
-    optimum = result.planted_optimum or {"retrieval": {}, "ranking": {}}
-    _add_section(
-        table,
-        "retrieval",
-        result.model.retrieval,
-        [board.retrieval for board in result.baselines.values()],
-        optimum["retrieval"] if result.planted_optimum is not None else None,
+    """One row per figure, 80 columns wide at most; the caption says how it was measured."""
+    table = Table(
+        title=f"{result.split}: {result.num_users:,} users",
+        caption=_caption(result),
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
     )
-    for task, figures in result.model.ranking.items():
-        _add_section(
-            table,
-            task,
-            figures,
-            [board.ranking[task] for board in result.baselines.values()],
-            optimum["ranking"].get(task, {}) if result.planted_optimum is not None else None,
-        )
+    table.add_column("figure", no_wrap=True)
+    table.add_column("model", justify="right", style="bold")
+    level = result.protocol.get("confidence_level")
+    if level:
+        table.add_column(f"{level:.0%} interval", justify="right", style="dim", no_wrap=True)
+    for name in result.baselines:
+        table.add_column(CONTENDER_TITLES.get(name, name).replace(" ", "\n"), justify="right")
+    optimum = result.planted_optimum
+    if optimum is not None:
+        table.add_column("best\npossible", justify="right", style="green")
+    for section in _sections(result):
+        table.add_row(f"[bold]{escape(section.title)}[/]")
+        for name, figure in section.model.items():
+            cells = [f"  {name}", _number(figure.value)]
+            cells += [_interval(figure)] if level else []
+            cells += [_number(board[name].value) for board in section.baselines]
+            cells += [_number(section.optimum.get(name))] if optimum is not None else []
+            table.add_row(*cells)
+        table.add_section()
     return table
 
 
-def _add_section(
-    table: Table,
-    title: str,
-    model: Mapping[str, Figure],
-    baselines: list[dict[str, Figure]],
-    optimum: Mapping[str, float] | None,
-) -> None:
-    table.add_row(f"[bold]{title}[/]")
-    has_interval = any(figure.low is not None for figure in model.values())
-    for name, figure in model.items():
-        cells = [f"  {name}", _number(figure.value) if not figure.reason else f"{ABSENT} ({figure.reason})"]
-        if has_interval:
-            cells.append(ABSENT if figure.low is None else f"{_number(figure.low)} … {_number(figure.high)}")
-        cells += [_number(board[name].value) for board in baselines]
-        if optimum is not None:
-            cells.append(_number(optimum.get(name)))
-        table.add_row(*cells)
-    table.add_section()
+def _sections(result: EvaluationResult) -> list[_Section]:
+    boards, optimum = result.baselines.values(), result.planted_optimum or {"retrieval": {}, "ranking": {}}
+    retrieval = _Section(
+        "retrieval", result.model.retrieval, [board.retrieval for board in boards], optimum["retrieval"]
+    )
+    return [retrieval] + [
+        _Section(task, figures, [board.ranking[task] for board in boards], optimum["ranking"].get(task, {}))
+        for task, figures in result.model.ranking.items()
+    ]
+
+
+def _interval(figure: Figure) -> str:
+    return ABSENT if figure.low is None else f"{_number(figure.low)}–{_number(figure.high)}"
 
 
 def _number(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.4f}"
 
 
-def _caption(protocol: Mapping[str, Any]) -> str:
+def _caption(result: EvaluationResult) -> str:
+    protocol = result.protocol
     lines = [f"all {protocol['candidates']:,} items are candidates, {protocol['seen_items']}"]
     if "query_time_visible" in protocol:
-        lines.append(
-            f"time of the query {'visible' if protocol['query_time_visible'] else 'not visible'} to the model"
-        )
-    return "; ".join(lines)
+        visible = "visible" if protocol["query_time_visible"] else "not visible"
+        lines.append(f"time of the query {visible} to the model")
+    undefined: dict[str, list[str]] = {}
+    for section in _sections(result):
+        for name, figure in section.model.items():
+            if figure.reason:
+                undefined.setdefault(f"{section.title}: {figure.reason}", []).append(name)
+    lines += [f"no {', '.join(names)} of {why}" for why, names in undefined.items()]
+    return escape("; ".join(lines))
