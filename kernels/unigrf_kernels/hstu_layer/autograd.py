@@ -100,8 +100,8 @@ def triton_gated_norm_dropout(
     """``gated_norm_dropout`` by the Triton kernels; arguments are checked already."""
     from .launch import run_gate
 
-    rows = (tensor.contiguous() for tensor in (attention, gate, norm_weight, norm_bias))
-    return run_gate(*rows, seed, dropout, eps)
+    attention, gate = attention.contiguous(), gate.contiguous()
+    return run_gate(attention, gate, norm_weight.contiguous(), norm_bias.contiguous(), seed, dropout, eps)
 
 
 @triton_gated_norm_dropout.register_fake
@@ -131,8 +131,9 @@ def _gate_backward(
     """Gradients of the attention, the gate and both norm parameters."""
     from .launch import run_gate_gradient
 
-    rows = (tensor.contiguous() for tensor in (attention, gate, norm_weight, norm_bias))
-    return run_gate_gradient(*rows, seed, grad.contiguous(), dropout, eps)
+    attention, gate, grad = attention.contiguous(), gate.contiguous(), grad.contiguous()
+    gamma, beta = norm_weight.contiguous(), norm_bias.contiguous()
+    return run_gate_gradient(attention, gate, gamma, beta, seed, grad, dropout, eps)
 
 
 @_gate_backward.register_fake

@@ -116,7 +116,7 @@ def run_layer_norm_gradient(
     sums = _column_sums(x, tile)
     arguments = layer_norm_gradient_arguments(x, gamma, grad, grad_x, *sums, eps)
     _launch(layer_norm_gradient_kernel, (sums[0].shape[0],), arguments, tile)
-    return grad_x, *(total.sum(0).to(like.dtype) for total, like in zip(sums, (gamma, beta), strict=True))
+    return grad_x, sums[0].sum(0).to(gamma.dtype), sums[1].sum(0).to(beta.dtype)
 
 
 def run_silu_split(projected: Tensor, splits: Sequence[int]) -> tuple[Tensor, ...]:

@@ -4,6 +4,9 @@ Saved for the backward pass: the arguments. Statistics and mask are computed aga
 read anyway and from the seed.
 """
 
+# Arguments of a kernel are typed by its launch.
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
 from __future__ import annotations
 
 import triton

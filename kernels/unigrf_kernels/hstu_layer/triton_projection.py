@@ -4,6 +4,9 @@ Saved for the backward pass: the arguments. A row of ``x`` is normalised twice a
 twice; see README for the memory that this spares.
 """
 
+# Arguments of a kernel are typed by its launch.
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
 from __future__ import annotations
 
 import triton

@@ -1,5 +1,8 @@
 """Kernels of ``swiglu``. Rows may lie apart, as the halves of one projection do."""
 
+# Arguments of a kernel are typed by its launch.
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
 from __future__ import annotations
 
 import triton

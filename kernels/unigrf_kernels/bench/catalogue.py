@@ -1,0 +1,36 @@
+"""The operators that can be timed and where their shapes come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import torch
+
+from .task import Task
+
+MakeTasks = Callable[[torch.device, torch.dtype, bool], list[Task]]
+"""Called with device, dtype, and whether compiled contenders are wanted."""
+
+OPERATORS = {
+    "jagged_attention": "unigrf_kernels.bench.attention",
+    "joint_loss": "unigrf_kernels.bench.loss",
+    "hstu_layer": "unigrf_kernels.hstu_layer.bench_cases",
+    "llama_layer": "unigrf_kernels.llama_layer.bench_cases",
+    "dropout": "unigrf_kernels.dropout.bench_cases",
+}
+"""By name, the module whose `make_tasks` makes the operator's tasks."""
+
+
+def find_tasks(
+    operators: Sequence[str], words: str, device: torch.device, dtype: torch.dtype, compiled: bool
+) -> list[Task]:
+    """The tasks of `operators` whose shape contains all of `words`.
+
+    Compiled contenders are timed on a GPU, or where asked for: on a CPU their compilation takes minutes.
+    """
+    tasks: list[Task] = []
+    for name in operators:
+        make_tasks: MakeTasks = import_module(OPERATORS[name]).make_tasks
+        tasks.extend(make_tasks(device, dtype, compiled or device.type == "cuda"))
+    return [task for task in tasks if all(word in f"{task.operator} {task.shape}" for word in words.split())]
