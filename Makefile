@@ -49,7 +49,7 @@ demo: runs/demo/report.html  ## make data, train on 2 ranks, evaluate, write a r
 	@echo "the demo's data: data/demo; its run: runs/demo; look at $<"
 
 data/demo/manifest.json: | $(STAMP)
-	@$(IN_VENV) unigrf synthesize --out data/demo --users 8000 --overwrite
+	@$(IN_VENV) unigrf synthesize --out data/demo --users 8000 --items 500 --overwrite
 
 # An interrupted run goes on; one that was interrupted before its first checkpoint, or that a changed configuration
 # has made stale, starts again.
