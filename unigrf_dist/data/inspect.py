@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.manifest import Manifest
@@ -86,9 +87,9 @@ def behaviour_shares(manifest: Manifest) -> list[tuple[str, float]]:
 
 def inspection_table(inspection: Inspection) -> Table:
     """The inspection as a table for the terminal."""
-    table = Table(title=str(inspection.path), show_header=False, title_justify="left")
+    table = Table(title=Text(str(inspection.path)), show_header=False, title_justify="left")
     for name, value in manifest_facts(inspection.manifest):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     table.add_section()
     table.add_row("events per user, mean", f"{inspection.lengths.mean():,.1f}")
     for quantile, length in zip(_QUANTILES, np.quantile(inspection.lengths, _QUANTILES), strict=True):
@@ -152,7 +153,8 @@ def _quantile_name(quantile: float) -> str:
 
 
 def _draw_lengths(axis: Axes, lengths: NDArray[np.int64]) -> None:
-    edges = np.geomspace(max(lengths.min(), 1), lengths.max() + 1, 40)
+    # Bars between whole numbers, so that short histories leave no gaps.
+    edges = np.unique(np.rint(np.geomspace(max(lengths.min(), 1), lengths.max() + 1, 40))) - 0.5
     axis.hist(lengths, bins=edges.tolist(), color=_COLOUR)
     axis.axvline(float(np.median(lengths)), color="black", linewidth=1, linestyle="--", label="median")
     axis.set(xscale="log", xlabel="events of a user", ylabel="users", title="Length of histories")
