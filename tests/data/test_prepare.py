@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 
@@ -150,9 +151,17 @@ def test_bad_rows_are_skipped_counted_and_shown(tmp_path: Path) -> None:
         "line 5: column rating: '9' is outside [1, 5]",
         "line 7: Expected Number of Columns: 4 Found: 5: '1::14::5::6::7'",
     ]
-    shown = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - a sink needs no closing
-    shown.print(summary_table(summary))
-    assert "line 5: column rating: '9' is outside [1, 5]" in shown.export_text()
+    shown = io.StringIO()
+    Console(width=300, file=shown).print(summary_table(summary))
+    assert "line 5: column rating: '9' is outside [1, 5]" in shown.getvalue()
+
+
+def test_bad_rows_that_look_like_markup_are_shown_as_they_are(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, "ratings.dat", "1::10::5::1", "1::[red]x[/red]::5::2")
+    summary = prepare("movielens-1m", raw=raw, out=tmp_path / "out", on_bad_row="skip")
+    shown = io.StringIO()
+    Console(width=300, file=shown).print(summary_table(summary))
+    assert "column item: '[red]x[/red]' is no integer" in shown.getvalue()
 
 
 def test_lines_are_counted_over_quoted_line_ends(tmp_path: Path) -> None:

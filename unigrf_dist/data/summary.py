@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from unigrf_dist.data.manifest import Manifest
 
@@ -28,11 +29,11 @@ class DatasetSummary:
 
 def summary_table(summary: DatasetSummary) -> Table:
     """The summary as a table for the terminal."""
-    table = Table(
-        title=f"{summary.path}, made in {summary.seconds:.1f} s", show_header=False, title_justify="left"
-    )
+    title = Text(f"{summary.path}, made in {summary.seconds:.1f} s")
+    table = Table(title=title, show_header=False, title_justify="left")
     for name, value in manifest_facts(summary.manifest):
-        table.add_row(name, value)
+        # Raw rows may look like markup.
+        table.add_row(name, Text(value))
     return table
 
 
