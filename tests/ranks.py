@@ -99,7 +99,7 @@ class _RankFiles:
         if exit_status == 0 and self.result(rank).exists():
             return None
         output = self.log(rank).read_text(errors="replace") if self.log(rank).exists() else ""
-        return f"rank {rank} ended with status {exit_status} and without a result:\n{output[-_LOG_CHARACTERS:]}"
+        return f"rank {rank} ended with status {exit_status}, its last output:\n{output[-_LOG_CHARACTERS:]}"
 
 
 def _start_server(context: Any) -> None:

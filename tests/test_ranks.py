@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -34,6 +35,14 @@ def die_on(rank: int) -> None:
         os.abort()
 
 
+def die_after_the_work() -> int:
+    if dist.get_rank() == 0:
+        threading.Timer(0.5, os.abort).start()
+    else:
+        time.sleep(2)  # rank 0 has its result by now and waits for this one
+    return dist.get_rank()
+
+
 def hang() -> None:
     time.sleep(600)
 
@@ -55,6 +64,11 @@ def test_a_raising_rank_is_named_with_its_traceback() -> None:
 def test_a_dead_rank_is_named_with_its_output() -> None:
     with pytest.raises(RanksFailedError, match=r"(?s)rank 0 ended with status -6.*last words"):
         run_ranks(2, die_on, 0)
+
+
+def test_a_rank_that_dies_after_its_work_is_not_taken_for_a_good_one() -> None:
+    with pytest.raises(RanksFailedError, match="rank 0 ended with status -6"):
+        run_ranks(2, die_after_the_work)
 
 
 def test_a_hanging_rank_is_ended_and_shows_where_it_hung() -> None:
