@@ -17,13 +17,20 @@ def line(values: list[float]) -> Line:
     return Line("retrieval", svg.RETRIEVAL, np.array(values))
 
 
-def test_running_mean_is_the_mean_of_the_neighbours_that_are_there() -> None:
+def test_running_median_is_that_of_the_neighbours_that_are_there() -> None:
     values = np.random.default_rng(0).normal(size=200)
     values[[3, 50, 51]] = NAN
     half = 2  # a fortieth of 200 values is 5: two on each side
-    expected = [np.nanmean(values[max(i - half, 0) : i + half + 1]) for i in range(200)]
-    assert charts._running_mean(values) == pytest.approx(expected)
-    assert charts._running_mean(np.array([1.0, 5.0])).tolist() == [1.0, 5.0]
+    expected = [np.nanmedian(values[max(i - half, 0) : i + half + 1]) for i in range(200)]
+    assert charts._running_median(values) == pytest.approx(expected)
+    assert charts._running_median(np.array([1.0, 5.0])).tolist() == [1.0, 5.0]
+    assert np.isnan(charts._running_median(np.full(300, NAN))).all()
+
+
+def test_one_short_batch_does_not_bend_the_strong_line() -> None:
+    values = np.ones(200)
+    values[96] = 50.0
+    assert charts._running_median(values).tolist() == [1.0] * 200
 
 
 def test_thinned_points_are_means_and_keep_the_sum() -> None:

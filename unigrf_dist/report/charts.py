@@ -65,7 +65,7 @@ def training_chart(
     scale: Literal["linear", "from zero", "log"] = "linear",
     smooth: bool = True,
 ) -> Chart:
-    """Series of training steps; noisy ones faint as logged and strong as a running mean.
+    """Series of training steps; noisy ones faint as logged and strong as a running median.
 
     Args:
         title: of the chart.
@@ -73,7 +73,7 @@ def training_chart(
         lines: of ``n`` values.
         x_label: unit of ``x``.
         scale: of the y axis; ``log`` leaves zeros out.
-        smooth: whether to draw the running mean.
+        smooth: whether to draw the running median.
     """
 
     def paint(axes: Axes) -> None:
@@ -84,7 +84,7 @@ def training_chart(
             points, thinned = _thinned(x, values)
             if smooth:
                 axes.plot(points, thinned, color=line.colour, alpha=0.28, linewidth=1)
-            axes.plot(points, _running_mean(thinned) if smooth else thinned, color=line.colour)
+            axes.plot(points, _running_median(thinned) if smooth else thinned, color=line.colour)
         axes.margins(x=0.01)
         axes.set_xlabel(x_label)
         if scale == "log":
@@ -202,16 +202,18 @@ def _thinned(x: Floats, values: Floats) -> tuple[Floats, Floats]:
     return np.add.reduceat(x, starts) / sizes, np.add.reduceat(values, starts) / sizes
 
 
-def _running_mean(values: Floats) -> Floats:
-    """Centred mean over a share of the chart, narrower at its ends; NaN counts as absent."""
+def _running_median(values: Floats) -> Floats:
+    """Centred median over a share of the chart, narrower at its ends; NaN counts as absent.
+
+    A median, because the short batch at an epoch's end stands out of every curve of steps.
+    """
     half = int(len(values) * _SMOOTHED_SHARE / 2)
-    there = ~np.isnan(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(there, values, 0.0))])
-    number = np.concatenate([[0], np.cumsum(there)])
-    first = np.maximum(np.arange(len(values)) - half, 0)
-    last = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    with np.errstate(invalid="ignore"):
-        return (total[last] - total[first]) / (number[last] - number[first])
+    padded = np.concatenate([np.full(half, np.nan), values, np.full(half, np.nan)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
+    medians = np.full(len(values), np.nan)
+    there = ~np.isnan(windows).all(axis=1)
+    medians[there] = np.nanmedian(windows[there], axis=1)
+    return medians
 
 
 def _wilson_interval(share: Floats, count: Floats) -> tuple[Floats, Floats]:

@@ -63,7 +63,7 @@ def training_section(data: RunData) -> str:
         training_chart("Learning rate", x, rate, x_label=label, scale="from zero", smooth=False),
         training_chart("Events per second", x, speed, x_label=label, scale="from zero"),
     ]
-    hint = "Means over all positions of all ranks; the strong line is a running mean."
+    hint = "Means over all positions of all ranks; the strong line is a running median."
     return _section("Training", _grid(charts), hint)
 
 

@@ -75,7 +75,11 @@ td .bar {
 td.model .bar { background: var(--retrieval); opacity: 1; }
 .ranking td.model .bar { background: var(--ranking); }
 td.best .bar { background: var(--good); opacity: .8; }
-.missing { border: 1px dashed var(--grid); box-shadow: none; background: none; color: var(--muted); }
+small { display: block; font-size: 12px; }
+.missing {
+  align-self: start; border: 1px dashed var(--grid); box-shadow: none; background: none;
+  color: var(--muted);
+}
 details { margin-top: 16px; }
 details .hint { margin-top: 10px; }
 summary { cursor: pointer; color: var(--muted); }

@@ -80,22 +80,20 @@ def _sentence(data: RunData) -> str:
     model, header = data.config.get("model", {}), data.log.header
     parts = []
     if model:
-        heads = "head" if model.get("heads") == 1 else "heads"
-        parts.append(
-            f"{str(model.get('backbone', '')).upper()}, {model.get('blocks')} blocks of {model.get('heads')} "
-            f"{heads}, width {model.get('width')}"
-        )
+        blocks, heads = (_counted(model.get(f"{each}s"), each) for each in ("block", "head"))
+        parts.append(f"{str(model.get('backbone', '')).upper()}, {blocks} of {heads}, width {model.get('width')}")
     if data.data is not None:
         manifest = data.data.manifest
-        parts.append(
-            f"trained on {manifest.source}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
-            f"{manifest.num_events:,} events"
-        )
+        users, items, events = manifest.num_users, manifest.num_items, manifest.num_events
+        parts.append(f"trained on {manifest.source}: {users:,} users, {items:,} items, {events:,} events")
     if header:
-        ranks = header.get("ranks", 1)
-        parts.append(f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {header.get('device', '?')}")
+        parts.append(f"{_counted(header.get('ranks', 1), 'rank')} on {header.get('device', '?')}")
         parts.append(f"ZeRO stage {header.get('zero_stage', '?')}")
     return ", ".join(parts) + "." if parts else ""
+
+
+def _counted(number: int | None, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _facts(data: RunData) -> str:
