@@ -14,7 +14,7 @@ COMMON = [
     "torch==2.13.0",
     "deepspeed==0.19.8",
     "pyarrow>=17",
-    "duckdb>=1.1",
+    "duckdb>=1.5",
     "numpy>=1.26",
     "psutil>=5.9",
     "pydantic>=2.8",

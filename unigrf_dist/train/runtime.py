@@ -50,6 +50,8 @@ def start(timeout_seconds: int) -> Runtime:
         _describe_single_rank()
     # The deepspeed launcher names the ranks of a host otherwise than torchrun does.
     os.environ.setdefault("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", os.environ["WORLD_SIZE"]))
+    # Else DeepSpeed makes a shared-memory buffer for inference, 66 MiB per rank, that outlives the process.
+    os.environ.pop("LOCAL_SIZE", None)
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
     if on_cuda:
