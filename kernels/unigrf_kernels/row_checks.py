@@ -65,8 +65,10 @@ def check_kernel_rows(name: str, rows: Tensor) -> None:
     """What the Triton kernels that keep whole rows in registers can hold."""
     check_kernel_operand(name, rows)
     if rows.shape[1] > MAX_WIDTH:
-        width = rows.shape[1]
-        raise ValueError(f"{name} must have at most {MAX_WIDTH} columns for implementation 'triton', got {width}; use 'torch'")
+        raise ValueError(
+            f"{name} must have at most {MAX_WIDTH} columns for implementation 'triton', "
+            f"got {rows.shape[1]}; use 'torch'"
+        )
 
 
 def dtype_name(dtype: torch.dtype) -> str:
