@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..implementation import Implementation, resolve_implementation
 from .autograd import differentiable_joint_loss
-from .checks import check_problem
+from .checks import check_limits, check_problem
 from .problem import JointLoss, Problem
 from .reference import reference_joint_loss
 
@@ -80,7 +80,8 @@ def joint_loss(
         user_negative_ids: ``[U, M]`` int64, -1 for none; given exactly when ``user_negatives`` is.
         negative_mask: ``[U, ceil(K / 32)]`` int32; bit ``k % 32`` of word ``k // 32`` hides negative ``k``.
         task_weights: ``[A]`` floating point; 1 each if absent.
-        implementation: ``"auto"`` (Triton on CUDA, else torch), ``"triton"``, ``"torch"``, ``"reference"``.
+        implementation: ``"auto"`` (Triton on CUDA, else torch), ``"triton"`` (fp32, bf16, fp16; ``D`` up to 512,
+            ``A`` up to 16), ``"torch"``, ``"reference"``.
 
     Returns:
         `JointLoss`; its sums are once differentiable in ``hidden``, ``positives``, ``negatives``,
@@ -115,4 +116,6 @@ def joint_loss(
     chosen = resolve_implementation("joint_loss", implementation, hidden.device)
     if chosen is Implementation.REFERENCE:
         return reference_joint_loss(problem)
+    if chosen is Implementation.TRITON:
+        check_limits(problem)
     return differentiable_joint_loss(problem, chosen)

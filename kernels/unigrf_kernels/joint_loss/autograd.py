@@ -78,7 +78,7 @@ def _operator(name: str, run: Callable[[Problem, Wanted], Computed]) -> Callable
     def forward(*arguments: Any) -> tuple[Tensor, ...]:
         return tuple(run(Problem(*arguments[:-1]), Wanted(*arguments[-1])))
 
-    operator = torch.library.custom_op(f"unigrf::{name}", forward, mutates_args=(), schema=_SCHEMA)
+    operator = torch.library.custom_op(f"unigrf_kernels::{name}", forward, mutates_args=(), schema=_SCHEMA)
     operator.register_fake(_shapes)
     operator.register_autograd(_scale, setup_context=_save)
     return operator
@@ -90,4 +90,13 @@ def _run_torch(problem: Problem, wanted: Wanted) -> Computed:
     return compute(problem, wanted)
 
 
-_OPERATORS = {Implementation.TORCH: _operator("joint_loss_torch", _run_torch)}
+def _run_triton(problem: Problem, wanted: Wanted) -> Computed:
+    from .triton_path import compute
+
+    return compute(problem, wanted)
+
+
+_OPERATORS = {
+    Implementation.TORCH: _operator("joint_loss_torch", _run_torch),
+    Implementation.TRITON: _operator("joint_loss_triton", _run_triton),
+}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .problem import Problem
+from .schedule import DTYPES, MAX_TASKS, MAX_WIDTH
 
 _VECTORS = ("positives", "negatives", "user_negatives", "head_weight", "head_bias")
 _NUMBERS = ("labels", "retrieval_weights", "positive_log_q", "negative_log_q", "task_weights")
@@ -38,6 +39,25 @@ def check_problem(problem: Problem) -> None:
     _check_indices("ranking_rows", problem.ranking_rows, len(problem.hidden))
     if problem.retrieval_users is not None:
         _check_indices("retrieval_users", problem.retrieval_users, _num_users(problem))
+
+
+def check_limits(problem: Problem) -> None:
+    """Raise on what the Triton kernels do not take."""
+    if problem.hidden.dtype not in DTYPES:
+        raise TypeError(
+            "hidden must be bfloat16, float16 or float32 for implementation 'triton', "
+            f"got {_dtype(problem.hidden)}; use 'torch'"
+        )
+    if problem.hidden.shape[1] > MAX_WIDTH:
+        raise ValueError(
+            f"hidden must have shape [T, D] with D up to {MAX_WIDTH} for implementation 'triton', "
+            f"got {_shape(problem.hidden)}; use 'torch'"
+        )
+    if len(problem.head_bias) > MAX_TASKS:
+        raise ValueError(
+            f"head_bias must have shape [A] with A up to {MAX_TASKS} for implementation 'triton', "
+            f"got {_shape(problem.head_bias)}; use 'torch'"
+        )
 
 
 def _check_shapes(problem: Problem) -> None:

@@ -102,6 +102,11 @@ class Computed(NamedTuple):
     head_bias_grad: Tensor
 
 
+def exact_sum(values: Tensor) -> Tensor:
+    """``[]`` sum of a number per entry, accumulated in fp64: as exact as the values are, in any order."""
+    return values.sum(dtype=torch.float64).to(values.dtype)
+
+
 def empty_result(problem: Problem, wanted: Wanted) -> Computed:
     """A `Computed` of the right shapes and dtypes with nothing in it."""
     dtype = problem.accumulator

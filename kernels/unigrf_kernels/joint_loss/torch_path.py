@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .duplicates import merge_duplicates
-from .problem import Computed, Problem, Wanted, empty_result
+from .problem import Computed, Problem, Wanted, empty_result, exact_sum
 from .torch_directions import Directions, row_products
 from .torch_negatives import SharedNegatives, UserNegatives
 
@@ -63,8 +63,8 @@ class _Retrieval:
         for rows in _slices(self.num_entries, self.block_rows):
             self._block(rows)
         fields = {
-            "retrieval_sum": torch.dot(self.weights, self.losses),
-            "retrieval_count": self.weights.sum(),
+            "retrieval_sum": exact_sum(self.losses.mul_(self.weights)),
+            "retrieval_count": exact_sum(self.weights),
             "retrieval_sq_norm": self.losses.new_full((), torch.nan),
         }
         if self.wanted.hidden:
@@ -88,14 +88,17 @@ class _Retrieval:
         for source, _ in self.sources:
             source.open_block(rows, query)
         query_grad = torch.zeros_like(query) if self.wanted.hidden else None
-        peak, total = torch.zeros_like(positive), torch.empty_like(positive)
+        peak, rest = torch.zeros_like(positive), torch.zeros_like(positive)
         for part in _slices(len(query), self.chunk_rows):
-            self._chunk(part, positive, weights, peak, total, query_grad)
+            self._chunk(part, positive, weights, peak, rest, query_grad)
 
-        self.losses[rows] = total.log() + peak - positive
+        own = (positive - peak).exp_()
+        total = own + rest
+        # A small loss is what the negatives add to the positive; a large one would overflow that quotient.
+        self.losses[rows] = torch.where(rest < own, (rest / own).log1p_(), total.log() + peak - positive)
         scale = (weights / total)[:, None]
-        # Gradient of the sum by the positive logit: weight * (probability - 1).
-        pull = (positive - peak).exp_()[:, None] * scale - weights[:, None]
+        # Gradient of the sum by the positive logit: weight * (probability - 1), without the cancellation.
+        pull = -rest[:, None] * scale
         if query_grad is not None:
             query_grad.mul_(scale).addcmul_(positives.unit, pull).div_(problem.temperature)
             result.retrieval_row_grad[rows] = hidden.gradient(query_grad)
@@ -108,18 +111,20 @@ class _Retrieval:
         positive: Tensor,
         weights: Tensor,
         peak: Tensor,
-        total: Tensor,
+        rest: Tensor,
         query_grad: Tensor | None,
     ) -> None:
-        """Fill ``part`` of ``peak``, ``total`` and ``query_grad`` (before ``weight / total``) of a block."""
+        """Fill a part of a block: the largest logit, the negatives' sum of exponentials, the query's gradient.
+
+        The last is still to be divided by the total sum, and to be weighted.
+        """
         logits = [source.logits(part) for source, _ in self.sources]
         if not self.is_bounded:
             peak[part] = _subtract_peak(positive[part], logits)
-        sums = (positive[part] - peak[part]).exp_()
         for exponents in logits:
-            sums += exponents.exp_().sum(1)
-        total[part] = sums
-        scale = (weights[part] / sums)[:, None]
+            rest[part] += exponents.exp_().sum(1)
+        total = (positive[part] - peak[part]).exp_().add_(rest[part])
+        scale = (weights[part] / total)[:, None]
         for (source, is_wanted), exponentials in zip(self.sources, logits, strict=True):
             if query_grad is not None:
                 source.add_query_gradient(query_grad[part], exponentials)
@@ -161,7 +166,7 @@ def _ranking(problem: Problem, wanted: Wanted) -> dict[str, Tensor]:
     weights = present.to(dtype) if problem.task_weights is None else present * problem.task_weights.to(dtype)
     losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     fields = {
-        "ranking_sum": (losses * weights).sum(),
+        "ranking_sum": exact_sum(losses * weights),
         "ranking_count": present.sum().to(dtype),
         "ranking_sq_norm": losses.new_full((), torch.nan),
         "ranking_logits": logits,
@@ -179,5 +184,4 @@ def _ranking(problem: Problem, wanted: Wanted) -> dict[str, Tensor]:
 
 
 def _squared_norm(gradient: Tensor) -> Tensor:
-    flat = gradient.view(-1)
-    return torch.dot(flat, flat)
+    return exact_sum(row_products(gradient, gradient))

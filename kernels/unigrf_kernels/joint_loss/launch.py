@@ -1,0 +1,215 @@
+"""The arguments of each kernel by name, and its launch.
+
+The offline compiler takes its cases from the same functions, called on meta tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .plan import Call, Entries, split_length
+from .problem import Computed
+from .schedule import Tile
+
+
+def direction_arguments(
+    call: Call, vectors: Tensor, rows: Tensor | None, directions: Tensor, factor: float
+) -> dict[str, Any]:
+    """Arguments of `direction_kernel`."""
+    return {
+        "vectors": vectors,
+        "rows": rows,
+        "directions": directions,
+        "count": len(directions),
+        "factor": factor,
+        "BLOCK": call.schedule.rows.entries,
+        "NORMALIZE": call.problem.normalize,
+        **call.width,
+    }
+
+
+def stream_arguments(call: Call, entries: Entries, directions: Tensor) -> dict[str, Any]:
+    """Arguments of `stream_kernel`."""
+    problem, tile = call.problem, call.schedule.stream
+    return {
+        "queries": entries.queries,
+        "positive_ids": problem.positive_ids,
+        "users": None if problem.negative_mask is None else problem.retrieval_users,
+        "directions": directions,
+        "negative_ids": problem.negative_ids,
+        "log_q": call.negative_log_q,
+        "mask": problem.negative_mask,
+        "peaks": entries.peaks,
+        "totals": entries.totals,
+        "sums": entries.sums,
+        "num_entries": len(problem.positives),
+        "num_columns": len(problem.negatives),
+        "split_columns": split_length(len(problem.negatives), tile.columns, call.splits),
+        "num_words": 0 if problem.negative_mask is None else problem.negative_mask.shape[1],
+        "BLOCK_P": tile.entries,
+        "BLOCK_K": tile.columns,
+        "SHIFTED": call.shifted,
+        "GRADIENT": entries.sums is not None,
+        "PRECISION": call.precision,
+        **call.width,
+    }
+
+
+def finish_arguments(
+    call: Call, entries: Entries, user_directions: Tensor | None, result: Computed
+) -> dict[str, Any]:
+    """Arguments of `finish_kernel`."""
+    problem = call.problem
+    has_own = user_directions is not None
+    return {
+        "hidden": problem.hidden,
+        "rows": problem.retrieval_rows,
+        "positives": problem.positives,
+        "positive_ids": problem.positive_ids if has_own else None,
+        "weights": problem.retrieval_weights,
+        "positive_log_q": call.positive_log_q,
+        "users": problem.retrieval_users if has_own else None,
+        "user_directions": user_directions,
+        "user_negative_ids": problem.user_negative_ids,
+        "peaks": entries.peaks,
+        "totals": entries.totals,
+        "sums": entries.sums,
+        "own_exponents": entries.own_exponents,
+        "losses": entries.losses,
+        "log_sums": entries.log_sums,
+        "row_gradients": result.retrieval_row_grad if call.wanted.hidden else None,
+        "squares": entries.squares,
+        "positive_gradients": result.positives_grad if call.wanted.positives else None,
+        "num_entries": len(problem.positives),
+        "num_splits": call.splits,
+        "num_own": 0 if user_directions is None else user_directions.shape[1],
+        "scale": call.scale,
+        "inverse_temperature": 1 / problem.temperature,
+        "BLOCK_P": call.schedule.rows.entries,
+        "NORMALIZE": problem.normalize,
+        "ROW_GRADIENT": call.wanted.hidden,
+        "POSITIVE_GRADIENT": call.wanted.positives,
+        **call.width,
+    }
+
+
+def negative_gradient_arguments(
+    call: Call, entries: Entries, directions: Tensor, partials: Tensor
+) -> dict[str, Any]:
+    """Arguments of `negative_gradient_kernel`; ``partials`` ``[S, K, D]``."""
+    problem, tile = call.problem, call.schedule.negatives
+    mask = problem.negative_mask
+    return {
+        "queries": entries.queries,
+        "positive_ids": problem.positive_ids,
+        "weights": problem.retrieval_weights,
+        "users": None if mask is None else problem.retrieval_users,
+        "log_sums": entries.log_sums,
+        "directions": directions,
+        "negative_ids": problem.negative_ids,
+        "log_q": call.negative_log_q,
+        "mask": mask,
+        "partials": partials,
+        "num_entries": len(problem.positives),
+        "num_columns": len(directions),
+        "split_entries": split_length(len(problem.positives), tile.entries, call.gradient_splits),
+        "num_words": 0 if mask is None else mask.shape[1],
+        "BLOCK_P": tile.entries,
+        "BLOCK_K": tile.columns,
+        "PRECISION": call.precision,
+        **call.width,
+    }
+
+
+def own_gradient_arguments(
+    call: Call, entries: Entries, order: Tensor, user_offsets: Tensor, gradients: Tensor
+) -> dict[str, Any]:
+    """Arguments of `own_gradient_kernel`; ``gradients`` ``[U, M, D]``."""
+    tile = call.schedule.own
+    return {
+        "queries": entries.queries,
+        "weights": call.problem.retrieval_weights,
+        "log_sums": entries.log_sums,
+        "order": order,
+        "user_offsets": user_offsets,
+        "own_exponents": entries.own_exponents,
+        "gradients": gradients,
+        "num_own": gradients.shape[1],
+        "BLOCK_P": tile.entries,
+        "BLOCK_K": tile.columns,
+        "PRECISION": call.precision,
+        **call.width,
+    }
+
+
+def reduce_arguments(call: Call, partials: Tensor, vectors: Tensor, gradients: Tensor) -> dict[str, Any]:
+    """Arguments of `reduce_kernel`: ``partials`` ``[S, N, D]``, ``vectors`` and ``gradients`` ``[N, D]``."""
+    return {
+        "partials": partials,
+        "vectors": vectors,
+        "gradients": gradients,
+        "count": len(vectors),
+        "num_splits": len(partials),
+        "BLOCK": call.schedule.rows.entries,
+        "NORMALIZE": call.problem.normalize,
+        **call.width,
+    }
+
+
+def merge_arguments(
+    call: Call, sorted_rows: Tensor, order: Tensor, gradients: Tensor, squares: Tensor
+) -> dict[str, Any]:
+    """Arguments of `merge_kernel`."""
+    return {
+        "sorted_rows": sorted_rows,
+        "order": order,
+        "gradients": gradients,
+        "squares": squares,
+        "count": len(order),
+        "BLOCK": call.schedule.rows.entries,
+        **call.width,
+    }
+
+
+def ranking_arguments(
+    call: Call,
+    result: Computed,
+    squares: Tensor | None,
+    losses: Tensor,
+    counts: Tensor,
+    weight_partials: Tensor | None,
+    bias_partials: Tensor | None,
+) -> dict[str, Any]:
+    """Arguments of `ranking_kernel`."""
+    problem = call.problem
+    return {
+        "hidden": problem.hidden,
+        "rows": problem.ranking_rows,
+        "labels": problem.labels,
+        "head_weight": problem.head_weight,
+        "head_bias": problem.head_bias,
+        "task_weights": problem.task_weights,
+        "logits": result.ranking_logits,
+        "row_gradients": result.ranking_row_grad if call.wanted.hidden else None,
+        "squares": squares,
+        "losses": losses,
+        "counts": counts,
+        "weight_partials": weight_partials,
+        "bias_partials": bias_partials,
+        "num_entries": len(problem.ranking_rows),
+        "num_tasks": len(problem.head_bias),
+        "BLOCK_R": call.schedule.ranking.entries,
+        "BLOCK_A": 16,
+        "ROW_GRADIENT": call.wanted.hidden,
+        "HEAD_GRADIENT": weight_partials is not None,
+        "PRECISION": call.precision,
+        **call.width,
+    }
+
+
+def launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: Tile) -> None:
+    """Launch unless the grid is empty."""
+    if 0 not in grid:
+        kernel[grid](**arguments, num_warps=tile.num_warps, num_stages=tile.num_stages)

@@ -1,0 +1,104 @@
+"""The Triton kernels: compiled where there is a GPU, else in Triton's interpreter on CPU tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unigrf_kernels.joint_loss import triton_path
+from unigrf_kernels.joint_loss.schedule import Schedule, choose_schedule
+
+from .cases import (
+    CASES,
+    DIFFERENTIABLE,
+    EVERYTHING,
+    Case,
+    assert_as_exact_as_plain_pytorch,
+    drawn_cases,
+    make_inputs,
+    run,
+)
+
+BY_NAME = {case.name: case for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients(case: Case) -> None:
+    assert_as_exact_as_plain_pytorch(make_inputs(case), "triton")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["everything", "cold", "off-tile", "everything-raw", "sixteen-tasks"])
+def test_half_precision(name: str, dtype: torch.dtype, bfloat16_in_interpreter: None) -> None:
+    assert_as_exact_as_plain_pytorch(make_inputs(BY_NAME[name], dtype), "triton")
+
+
+@given(case=drawn_cases(24), seed=st.integers(0, 2**31))
+@settings(max_examples=15)
+def test_any_shape(case: Case, seed: int) -> None:
+    assert_as_exact_as_plain_pytorch(make_inputs(case, seed=seed), "triton")
+
+
+@pytest.mark.parametrize("width", [1, 128, 300, 512])
+def test_widths_of_other_tiles(width: int) -> None:
+    case = dataclasses.replace(EVERYTHING, D=width, P=9, K=21, R=6, normalize=width > 1)
+    assert_as_exact_as_plain_pytorch(make_inputs(case), "triton")
+
+
+@pytest.fixture
+def split_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many programs: columns and entries are split and their parts joined."""
+
+    def schedule(arch: str, dtype: torch.dtype, width: int, *, num_processors: int) -> Schedule:
+        return choose_schedule(arch, dtype, width, num_processors=5)
+
+    monkeypatch.setattr(triton_path, "choose_schedule", schedule)
+
+
+@pytest.mark.parametrize("case", [dataclasses.replace(EVERYTHING, P=150, K=200), BY_NAME["off-tile"]], ids=str)
+def test_split_columns_and_entries(case: Case, split_work: None, poisoned_memory: None) -> None:
+    assert_as_exact_as_plain_pytorch(make_inputs(case), "triton")
+
+
+@pytest.mark.parametrize("name", ["everything", "shared-rows", "no-entries", "no-ranking", "only-own-negatives"])
+def test_memory_nobody_wrote_is_never_read(name: str, poisoned_memory: None) -> None:
+    for result, value in run(make_inputs(BY_NAME[name]), "triton").items():
+        assert not value.isnan().any(), result
+
+
+@pytest.mark.parametrize("needed", DIFFERENTIABLE)
+def test_each_gradient_alone(needed: str, poisoned_memory: None) -> None:
+    inputs = make_inputs(EVERYTHING)
+    alone, together = run(inputs, "triton", (needed,)), run(inputs, "triton")
+    for name in alone.keys() - {"retrieval_sq_norm", "ranking_sq_norm"}:
+        assert torch.equal(alone[name], together[name]), name
+    assert bool(alone["retrieval_sq_norm"].isnan()) == (needed != "hidden")
+
+
+def test_repeats_are_bit_equal(split_work: None) -> None:
+    inputs = make_inputs(dataclasses.replace(EVERYTHING, P=90, K=150, num_rows=7))
+    first, second = run(inputs, "triton"), run(inputs, "triton")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_strided_inputs() -> None:
+    inputs = make_inputs(EVERYTHING)
+    strided = dict(inputs)
+    for name in (*DIFFERENTIABLE, "labels", "positive_ids", "negative_mask"):
+        wide = torch.stack([inputs[name], torch.zeros_like(inputs[name])], dim=-1)
+        strided[name] = wide[..., 0]
+        assert not strided[name].is_contiguous()
+    expected, actual = run(inputs, "triton"), run(strided, "triton")
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("width", [50, 64, 128, 256, 512])
+def test_sizes_of_training(width: int, dtype: torch.dtype) -> None:
+    case = Case(T=9000, P=4001, K=3001, D=width, R=4000, U=300, M=8, mask=True, weights=True, num_ids=4000)
+    assert_as_exact_as_plain_pytorch(make_inputs(case, dtype), "triton")
