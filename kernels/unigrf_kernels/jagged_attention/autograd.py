@@ -242,8 +242,23 @@ def _call(
             time_bias=time_bias is not None,
         )
     )
-    vectors = [
-        None if tensor is None else tensor.contiguous()
-        for tensor in (offsets, num_candidates, position_bias, time_bias, query_times, key_times)
-    ]
-    return Call(q, k, v, *vectors, softmax, scale, inverse_length, window, chosen)
+    return Call(
+        q=q,
+        k=k,
+        v=v,
+        offsets=offsets.contiguous(),
+        num_candidates=_contiguous(num_candidates),
+        position_bias=_contiguous(position_bias),
+        time_bias=_contiguous(time_bias),
+        query_times=_contiguous(query_times),
+        key_times=_contiguous(key_times),
+        softmax=softmax,
+        scale=scale,
+        inverse_length=inverse_length,
+        window=window,
+        schedule=chosen,
+    )
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()

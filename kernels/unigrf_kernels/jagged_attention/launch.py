@@ -70,7 +70,7 @@ def work_arguments(call: Call, work: Tensor, block: int) -> dict[str, Any]:
 def _shared_arguments(call: Call, tile: Tile, work: Tensor) -> dict[str, Any]:
     num_buckets = 1 if call.time_bias is None else call.time_bias.shape[1]
     has_times = call.time_bias is not None
-    thresholds = _thresholds(num_buckets, call.q.device) if has_times else None
+    thresholds, near_thresholds = _thresholds(num_buckets, call.q.device) if has_times else (None, None)
     return {
         "q": call.q,
         "k": call.k,
@@ -81,6 +81,7 @@ def _shared_arguments(call: Call, tile: Tile, work: Tensor) -> dict[str, Any]:
         "position_bias": call.position_bias,
         "time_bias": call.time_bias,
         "thresholds": thresholds,
+        "near_thresholds": near_thresholds,
         "query_times": call.query_times if has_times else None,
         "key_times": call.key_times if has_times else None,
         "scale": call.scale,
@@ -136,6 +137,7 @@ def key_gradient_arguments(
         "v_grad": v_grad,
         "grad_stride": grad.stride(0),
         "k_grad_stride": k_grad.stride(0),
+        "SPLIT": call.schedule.split_key_gradient,
     }
 
 
@@ -242,10 +244,14 @@ def run_query_gradient(
     pass_items = max(1, min(num_items, ROW_BUFFER_BYTES // (4 * num_heads * max(1, sum(widths)))))
     if not (position_gradient or time_gradient):
         pass_items = max(1, num_items)
-    float32 = {"dtype": torch.float32, "device": device}
-    buffers = [torch.empty((pass_items, num_heads, width), **float32) if width else None for width in widths]
+    buffers = [
+        torch.empty((pass_items, num_heads, width), dtype=torch.float32, device=device) if width else None
+        for width in widths
+    ]
     extents = torch.empty(pass_items, dtype=torch.int32, device=device) if sum(widths) else None
-    totals = [torch.zeros((num_heads, width), **float32) if width else None for width in widths]
+    totals = [
+        torch.zeros((num_heads, width), dtype=torch.float32, device=device) if width else None for width in widths
+    ]
     limits = (0 if call.position_bias is None else call.position_bias.shape[1], 0)
     for first in range(0, num_items, pass_items):
         count = min(pass_items, num_items - first)
@@ -309,8 +315,10 @@ def _work_list(call: Call, block: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _thresholds(num_buckets: int, device: torch.device) -> Tensor:
-    return torch.tensor((0, *bucket_thresholds(num_buckets)), dtype=torch.int64).to(device)
+def _thresholds(num_buckets: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each bucket begins, in 64 bits and cut off at the largest number of 32."""
+    thresholds = torch.tensor((0, *bucket_thresholds(num_buckets)), dtype=torch.int64)
+    return thresholds.to(device), thresholds.clamp(max=2**31 - 1).to(torch.int32).to(device)
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: Tile) -> None:

@@ -14,11 +14,11 @@ from .triton_tiles import (
     add_time_bias,
     key_tiles,
     load_tile,
-    load_times,
     open_work,
     sigmoid,
     store_tile,
     tile_indices,
+    time_bounds,
     visible,
 )
 
@@ -29,23 +29,26 @@ def attend(
     peak,
     total,
     query,
-    asked,
+    first_asked,
+    last_asked,
     first_row,
     first_col,
     length,
     history,
     k,
     v,
+    query_times,
     key_times,
     position_bias,
     time_bias,
     thresholds,
+    near_thresholds,
     scale,
     window,
     num_positions,
     last_bucket,
-    k_stride,
-    v_stride,
+    k_stride: tl.constexpr,
+    v_stride: tl.constexpr,
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -67,8 +70,12 @@ def attend(
             HAS_CANDIDATES,
         )  # fmt: skip
     if HAS_TIME_BIAS:
-        happened = load_times(key_times, first_col, length, BLOCK_N)
-        scores, _, _, _ = add_time_bias(scores, asked, happened, time_bias, thresholds, last_bucket, False)
+        first_happened, last_happened = time_bounds(key_times, first_col, length, BLOCK_N)
+        scores, _, _, _ = add_time_bias(
+            scores, first_asked, last_asked, first_happened, last_happened, query_times, key_times,
+            first_row, first_col, length, time_bias, thresholds, near_thresholds, last_bucket,
+            BLOCK_M, BLOCK_N, False,
+        )  # fmt: skip
     value = load_tile(v, first_col, length, v_stride, D, BLOCK_N, BLOCK_D, MASKED)
     if SOFTMAX:
         scores = scores * LOG2_E
@@ -107,6 +114,7 @@ def forward_kernel(
     position_bias,
     time_bias,
     thresholds,
+    near_thresholds,
     query_times,
     key_times,
     scale,
@@ -116,13 +124,13 @@ def forward_kernel(
     num_buckets,
     last_bucket,
     num_tokens,
-    q_stride,
-    q_head_stride,
-    k_stride,
-    k_head_stride,
-    v_stride,
-    v_head_stride,
-    out_stride,
+    q_stride: tl.constexpr,
+    q_head_stride: tl.constexpr,
+    k_stride: tl.constexpr,
+    k_head_stride: tl.constexpr,
+    v_stride: tl.constexpr,
+    v_head_stride: tl.constexpr,
+    out_stride: tl.constexpr,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     D: tl.constexpr,
@@ -145,13 +153,15 @@ def forward_kernel(
     q += start * q_stride + head * q_head_stride
     k += start * k_stride + (head // GROUP) * k_head_stride
     v += start * v_stride + (head // GROUP) * v_head_stride
-    asked = 0
+    first_asked = 0
+    last_asked = 0
     if HAS_POSITION_BIAS:
         position_bias += head * num_positions
     if HAS_TIME_BIAS:
         time_bias += head * num_buckets
+        query_times += start
         key_times += start
-        asked = load_times(query_times + start, first_row, length, BLOCK_M)
+        first_asked, last_asked = time_bounds(query_times, first_row, length, BLOCK_M)
 
     query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, True)
     accumulator = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
@@ -160,25 +170,25 @@ def forward_kernel(
     begin, full_begin, full_end, end, own_begin, own_end = key_tiles(
         first_row, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
     )
-    for tile in range(full_begin, full_end):
+    for tile in tl.range(full_begin, full_end, disable_licm=True):
         accumulator, peak, total = attend(
-            accumulator, peak, total, query, asked, first_row, tile * BLOCK_N, length, history,
-            k, v, key_times, position_bias, time_bias, thresholds,
+            accumulator, peak, total, query, first_asked, last_asked, first_row, tile * BLOCK_N, length, history,
+            k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
             scale, window, num_positions, last_bucket, k_stride, v_stride,
             D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
             HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False,
         )  # fmt: skip
     num_own = own_end - own_begin
     num_left = full_begin - begin
-    for step in range(num_own + num_left + end - full_end):
+    for step in tl.range(num_own + num_left + end - full_end, disable_licm=True):
         tile = own_begin + step
         if step >= num_own:
             tile = begin + step - num_own
         if step >= num_own + num_left:
             tile = full_end + step - num_own - num_left
         accumulator, peak, total = attend(
-            accumulator, peak, total, query, asked, first_row, tile * BLOCK_N, length, history,
-            k, v, key_times, position_bias, time_bias, thresholds,
+            accumulator, peak, total, query, first_asked, last_asked, first_row, tile * BLOCK_N, length, history,
+            k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
             scale, window, num_positions, last_bucket, k_stride, v_stride,
             D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
             HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True,

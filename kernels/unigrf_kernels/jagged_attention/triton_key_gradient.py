@@ -14,13 +14,14 @@ from .triton_tiles import (
     LOG2_E,
     add_position_bias,
     add_time_bias,
+    load_row_terms,
     load_tile,
-    load_times,
     open_work,
     query_tiles,
     sigmoid,
     store_tile,
     tile_indices,
+    time_bounds,
     visible,
 )
 
@@ -31,7 +32,8 @@ def gather_gradient(
     value_gradient,
     key,
     value,
-    happened,
+    first_happened,
+    last_happened,
     first_row,
     first_col,
     length,
@@ -41,15 +43,17 @@ def gather_gradient(
     lse,
     delta,
     query_times,
+    key_times,
     position_bias,
     time_bias,
     thresholds,
+    near_thresholds,
     scale,
     window,
     num_positions,
     last_bucket,
-    q_stride,
-    grad_stride,
+    q_stride: tl.constexpr,
+    grad_stride: tl.constexpr,
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -60,12 +64,16 @@ def gather_gradient(
     HAS_POSITION_BIAS: tl.constexpr,
     HAS_TIME_BIAS: tl.constexpr,
     PRECISION: tl.constexpr,
+    WANT_KEY: tl.constexpr,
+    WANT_VALUE: tl.constexpr,
     MASKED: tl.constexpr,
 ):
     """Add what one query tile sends back. All tiles are `[keys, queries]`, so that each is a left operand in
     registers for the product that follows. Rows behind the sequence's end load as zero and send nothing.
+
+    What waits for the second pair of products waits in the operands' type: in registers that counts.
     """
-    query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, True)
+    query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, MASKED)
     scores = tl.dot(key, tl.trans(query), input_precision=PRECISION) * scale
     if HAS_POSITION_BIAS:
         scores = add_position_bias(
@@ -73,32 +81,127 @@ def gather_gradient(
             HAS_CANDIDATES,
         )  # fmt: skip
     if HAS_TIME_BIAS:
-        asked = load_times(query_times, first_row, length, BLOCK_M)
-        scores, _, _, _ = add_time_bias(scores, asked, happened, time_bias, thresholds, last_bucket, True)
-    row = first_row + tl.arange(0, BLOCK_M)
-    upstream = load_tile(grad, first_row, length, grad_stride, D, BLOCK_M, BLOCK_D, True)
-    weights_slope = scores
+        first_asked, last_asked = time_bounds(query_times, first_row, length, BLOCK_M)
+        scores, _, _, _ = add_time_bias(
+            scores, first_asked, last_asked, first_happened, last_happened, query_times, key_times,
+            first_row, first_col, length, time_bias, thresholds, near_thresholds, last_bucket,
+            BLOCK_M, BLOCK_N, True,
+        )  # fmt: skip
+    upstream = load_tile(grad, first_row, length, grad_stride, D, BLOCK_M, BLOCK_D, MASKED)
     if SOFTMAX:
-        normaliser = tl.load(lse + row, mask=row < length, other=float("inf"))
+        normaliser = load_row_terms(lse, first_row, length, float("inf"), BLOCK_M, MASKED)
         weights = tl.exp2(scores * LOG2_E - normaliser[None, :])
     else:
         gate = sigmoid(scores)
         weights = scores * gate
-        weights_slope = gate + weights * (1.0 - gate)
+        slope = gate + weights * (1.0 - gate)
     if MASKED:
         rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, True)
         seen = visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW)
         weights = tl.where(seen, weights, 0.0)
-    value_gradient = tl.dot(weights.to(upstream.dtype), upstream, value_gradient, input_precision=PRECISION)
-    sent = tl.dot(value, tl.trans(upstream), input_precision=PRECISION)
-    if SOFTMAX:
-        mean = tl.load(delta + row, mask=row < length, other=0.0)
-        sent = weights * (sent - mean[None, :])
-    else:
-        sent = sent * weights_slope
-        if MASKED:
-            sent = tl.where(seen, sent, 0.0)
-    key_gradient = tl.dot(sent.to(query.dtype), query, key_gradient, input_precision=PRECISION)
+        if not SOFTMAX:
+            slope = tl.where(seen, slope, 0.0)
+    weights = weights.to(upstream.dtype)
+    if WANT_VALUE:
+        value_gradient = tl.dot(weights, upstream, value_gradient, input_precision=PRECISION)
+    if WANT_KEY:
+        sent = tl.dot(value, tl.trans(upstream), input_precision=PRECISION)
+        if SOFTMAX:
+            slope = weights.to(tl.float32)
+            sent -= load_row_terms(delta, first_row, length, 0.0, BLOCK_M, MASKED)[None, :]
+        key_gradient = tl.dot((sent * slope).to(query.dtype), query, key_gradient, input_precision=PRECISION)
+    return key_gradient, value_gradient
+
+
+@triton.jit
+def sweep(
+    key,
+    value,
+    first_happened,
+    last_happened,
+    first_col,
+    start,
+    length,
+    history,
+    key_head,
+    q,
+    grad,
+    lse,
+    delta,
+    query_times,
+    key_times,
+    position_bias,
+    time_bias,
+    thresholds,
+    near_thresholds,
+    scale,
+    window,
+    num_positions,
+    num_buckets,
+    last_bucket,
+    num_tokens,
+    q_stride: tl.constexpr,
+    q_head_stride: tl.constexpr,
+    grad_stride: tl.constexpr,
+    GROUP: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    HAS_CANDIDATES: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    HAS_POSITION_BIAS: tl.constexpr,
+    HAS_TIME_BIAS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WANT_KEY: tl.constexpr,
+    WANT_VALUE: tl.constexpr,
+):
+    """Visit all query tiles of all heads that use this key head; returns what is wanted of the gradients."""
+    key_gradient = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
+    value_gradient = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
+    begin, full_begin, full_end, end = query_tiles(
+        first_col, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
+    )
+    num_left = full_begin - begin
+    for member in tl.range(GROUP, disable_licm=True):
+        head = key_head * GROUP + member
+        head_q = q + start * q_stride + head * q_head_stride
+        head_grad = grad + start * grad_stride + head * D
+        head_lse = lse
+        head_delta = delta
+        head_position_bias = position_bias
+        head_time_bias = time_bias
+        if SOFTMAX:
+            head_lse = lse + tl.cast(head, tl.int64) * num_tokens + start
+            head_delta = delta + tl.cast(head, tl.int64) * num_tokens + start
+        if HAS_POSITION_BIAS:
+            head_position_bias = position_bias + head * num_positions
+        if HAS_TIME_BIAS:
+            head_time_bias = time_bias + head * num_buckets
+        for tile in tl.range(full_begin, full_end, disable_licm=True):
+            key_gradient, value_gradient = gather_gradient(
+                key_gradient, value_gradient, key, value, first_happened, last_happened, tile * BLOCK_M,
+                first_col, length, history,
+                head_q, head_grad, head_lse, head_delta, query_times, key_times, head_position_bias,
+                head_time_bias,
+                thresholds, near_thresholds, scale, window, num_positions, last_bucket, q_stride, grad_stride,
+                D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, WANT_KEY, WANT_VALUE, False,
+            )  # fmt: skip
+        for step in tl.range(num_left + end - full_end, disable_licm=True):
+            tile = begin + step
+            if step >= num_left:
+                tile = full_end + step - num_left
+            key_gradient, value_gradient = gather_gradient(
+                key_gradient, value_gradient, key, value, first_happened, last_happened, tile * BLOCK_M,
+                first_col, length, history,
+                head_q, head_grad, head_lse, head_delta, query_times, key_times, head_position_bias,
+                head_time_bias,
+                thresholds, near_thresholds, scale, window, num_positions, last_bucket, q_stride, grad_stride,
+                D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, WANT_KEY, WANT_VALUE, True,
+            )  # fmt: skip
     return key_gradient, value_gradient
 
 
@@ -118,6 +221,7 @@ def key_gradient_kernel(
     position_bias,
     time_bias,
     thresholds,
+    near_thresholds,
     query_times,
     key_times,
     scale,
@@ -127,14 +231,14 @@ def key_gradient_kernel(
     num_buckets,
     last_bucket,
     num_tokens,
-    q_stride,
-    q_head_stride,
-    k_stride,
-    k_head_stride,
-    v_stride,
-    v_head_stride,
-    grad_stride,
-    k_grad_stride,
+    q_stride: tl.constexpr,
+    q_head_stride: tl.constexpr,
+    k_stride: tl.constexpr,
+    k_head_stride: tl.constexpr,
+    v_stride: tl.constexpr,
+    v_head_stride: tl.constexpr,
+    grad_stride: tl.constexpr,
+    k_grad_stride: tl.constexpr,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     D: tl.constexpr,
@@ -147,8 +251,13 @@ def key_gradient_kernel(
     HAS_POSITION_BIAS: tl.constexpr,
     HAS_TIME_BIAS: tl.constexpr,
     PRECISION: tl.constexpr,
+    SPLIT: tl.constexpr,
 ):
-    """Grid: work items times key heads, heads fastest. The first key tile has the most work."""
+    """Grid: work items times key heads, heads fastest. The first key tile has the most work.
+
+    With SPLIT the values' gradient comes first and the keys' after it, each in a sweep of its own: one more
+    product for every four, and half the accumulators, for head widths where both do not fit the registers.
+    """
     key_heads: tl.constexpr = HEADS // GROUP
     item = tl.program_id(0) // key_heads
     key_head = tl.program_id(0) % key_heads
@@ -157,55 +266,44 @@ def key_gradient_kernel(
 
     k += start * k_stride + key_head * k_head_stride
     v += start * v_stride + key_head * v_head_stride
-    happened = 0
+    first_happened = 0
+    last_happened = 0
     if HAS_TIME_BIAS:
         query_times += start
-        happened = load_times(key_times + start, first_col, length, BLOCK_N)
+        key_times += start
+        first_happened, last_happened = time_bounds(key_times, first_col, length, BLOCK_N)
     key = load_tile(k, first_col, length, k_stride, D, BLOCK_N, BLOCK_D, True)
     value = load_tile(v, first_col, length, v_stride, D, BLOCK_N, BLOCK_D, True)
-    key_gradient = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
-    value_gradient = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
-    begin, full_begin, full_end, end = query_tiles(
-        first_col, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
-    )
-    num_left = full_begin - begin
-    for member in range(GROUP):
-        head = key_head * GROUP + member
-        head_q = q + start * q_stride + head * q_head_stride
-        head_grad = grad + start * grad_stride + head * D
-        head_lse = lse
-        head_delta = delta
-        head_position_bias = position_bias
-        head_time_bias = time_bias
-        if SOFTMAX:
-            head_lse = lse + tl.cast(head, tl.int64) * num_tokens + start
-            head_delta = delta + tl.cast(head, tl.int64) * num_tokens + start
-        if HAS_POSITION_BIAS:
-            head_position_bias = position_bias + head * num_positions
-        if HAS_TIME_BIAS:
-            head_time_bias = time_bias + head * num_buckets
-        for tile in range(full_begin, full_end):
-            key_gradient, value_gradient = gather_gradient(
-                key_gradient, value_gradient, key, value, happened, tile * BLOCK_M, first_col, length, history,
-                head_q, head_grad, head_lse, head_delta, query_times, head_position_bias, head_time_bias,
-                thresholds, scale, window, num_positions, last_bucket, q_stride, grad_stride,
-                D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
-                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False,
-            )  # fmt: skip
-        for step in range(num_left + end - full_end):
-            tile = begin + step
-            if step >= num_left:
-                tile = full_end + step - num_left
-            key_gradient, value_gradient = gather_gradient(
-                key_gradient, value_gradient, key, value, happened, tile * BLOCK_M, first_col, length, history,
-                head_q, head_grad, head_lse, head_delta, query_times, head_position_bias, head_time_bias,
-                thresholds, scale, window, num_positions, last_bucket, q_stride, grad_stride,
-                D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
-                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True,
-            )  # fmt: skip
-
     base = start * k_grad_stride + key_head * D
-    key_gradient = key_gradient * (scale * inverse_length)
-    value_gradient = value_gradient * inverse_length
+    if SPLIT:
+        _, value_gradient = sweep(
+            key, value, first_happened, last_happened, first_col, start, length, history, key_head,
+            q, grad, lse, delta, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
+            scale, window, num_positions, num_buckets, last_bucket, num_tokens,
+            q_stride, q_head_stride, grad_stride,
+            GROUP, D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+            HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False, True,
+        )  # fmt: skip
+        value_gradient *= inverse_length
+        store_tile(v_grad + base, value_gradient, first_col, length, k_grad_stride, D, BLOCK_N, BLOCK_D)
+        key_gradient, _ = sweep(
+            key, value, first_happened, last_happened, first_col, start, length, history, key_head,
+            q, grad, lse, delta, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
+            scale, window, num_positions, num_buckets, last_bucket, num_tokens,
+            q_stride, q_head_stride, grad_stride,
+            GROUP, D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+            HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True, False,
+        )  # fmt: skip
+    else:
+        key_gradient, value_gradient = sweep(
+            key, value, first_happened, last_happened, first_col, start, length, history, key_head,
+            q, grad, lse, delta, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
+            scale, window, num_positions, num_buckets, last_bucket, num_tokens,
+            q_stride, q_head_stride, grad_stride,
+            GROUP, D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
+            HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True, True,
+        )  # fmt: skip
+        value_gradient *= inverse_length
+        store_tile(v_grad + base, value_gradient, first_col, length, k_grad_stride, D, BLOCK_N, BLOCK_D)
+    key_gradient *= scale * inverse_length
     store_tile(k_grad + base, key_gradient, first_col, length, k_grad_stride, D, BLOCK_N, BLOCK_D)
-    store_tile(v_grad + base, value_gradient, first_col, length, k_grad_stride, D, BLOCK_N, BLOCK_D)

@@ -17,12 +17,13 @@ from .triton_tiles import (
     add_position_bias,
     add_time_bias,
     key_tiles,
+    load_row_terms,
     load_tile,
-    load_times,
     open_work,
     sigmoid,
     store_tile,
     tile_indices,
+    time_bounds,
     visible,
 )
 
@@ -31,7 +32,8 @@ from .triton_tiles import (
 def score_gradient(
     query,
     upstream,
-    asked,
+    first_asked,
+    last_asked,
     normaliser,
     mean,
     first_row,
@@ -40,16 +42,18 @@ def score_gradient(
     history,
     k,
     v,
+    query_times,
     key_times,
     position_bias,
     time_bias,
     thresholds,
+    near_thresholds,
     scale,
     window,
     num_positions,
     last_bucket,
-    k_stride,
-    v_stride,
+    k_stride: tl.constexpr,
+    v_stride: tl.constexpr,
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -74,10 +78,12 @@ def score_gradient(
             HAS_CANDIDATES,
         )  # fmt: skip
     if HAS_TIME_BIAS:
-        happened = load_times(key_times, first_col, length, BLOCK_N)
+        first_happened, last_happened = time_bounds(key_times, first_col, length, BLOCK_N)
         scores, bucket, lowest, highest = add_time_bias(
-            scores, asked, happened, time_bias, thresholds, last_bucket, False
-        )
+            scores, first_asked, last_asked, first_happened, last_happened, query_times, key_times,
+            first_row, first_col, length, time_bias, thresholds, near_thresholds, last_bucket,
+            BLOCK_M, BLOCK_N, False,
+        )  # fmt: skip
     value = load_tile(v, first_col, length, v_stride, D, BLOCK_N, BLOCK_D, MASKED)
     sent = tl.dot(upstream, tl.trans(value), input_precision=PRECISION)
     if SOFTMAX:
@@ -92,30 +98,30 @@ def score_gradient(
 
 
 @triton.jit
-def sum_diagonals(sent, origin, BLOCK: tl.constexpr, HAS_CANDIDATES: tl.constexpr):
-    """Sums of a tile along its diagonals `row - column`: those from 0 up, and those from -BLOCK up.
+def sum_diagonals(sent, origin, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, HAS_CANDIDATES: tl.constexpr):
+    """Sums of a tile along its diagonals `row - column`: those from 0 up, and those from -BLOCK_M up.
 
     Column c is rotated up by c, so that a diagonal becomes a row: what was not wrapped around lies on diagonal
-    `row`, the rest on `row - BLOCK`. Candidates, which begin at row `origin`, all stand at the same position:
+    `row`, the rest on `row - BLOCK_M`. Candidates, which begin at row `origin`, all stand at the same position:
     their rows are added into the first of them.
     """
-    row = tl.arange(0, BLOCK)[:, None]
-    column = tl.arange(0, BLOCK)[None, :]
+    row = tl.arange(0, BLOCK_M)[:, None]
+    column = tl.arange(0, BLOCK_N)[None, :]
     if HAS_CANDIDATES:
         folded = tl.sum(tl.where(row >= origin, sent, 0.0), 0)
         sent = tl.where(row == tl.maximum(origin, 0), folded[None, :], sent)
         sent = tl.where(row > tl.maximum(origin, 0), 0.0, sent)
-    turned = tl.gather(sent, (row + column) % BLOCK, 0)
-    wrapped = row + column >= BLOCK
+    turned = tl.gather(sent, (row + column) % BLOCK_M, 0)
+    wrapped = row + column >= BLOCK_M
     return tl.sum(tl.where(wrapped, 0.0, turned), 1), tl.sum(tl.where(wrapped, turned, 0.0), 1)
 
 
 @triton.jit
-def add_position_gradient(sums, distances, row, far, num_positions, inside):
+def write_sums(sums, distances, wanted, position_row, far, num_positions):
     """Write sums by relative position to the program's row; those at the last position or beyond go to `far`."""
     near = (distances >= 0) & (distances < num_positions - 1)
-    tl.store(row + distances, sums, mask=near & inside)
-    return far + tl.sum(tl.where(distances >= num_positions - 1, sums, 0.0))
+    tl.store(position_row + distances, sums, mask=near & wanted)
+    return far + tl.sum(tl.where((distances >= num_positions - 1) & wanted, sums, 0.0))
 
 
 @triton.jit
@@ -136,6 +142,7 @@ def query_gradient_kernel(
     position_bias,
     time_bias,
     thresholds,
+    near_thresholds,
     query_times,
     key_times,
     scale,
@@ -146,13 +153,13 @@ def query_gradient_kernel(
     last_bucket,
     num_tokens,
     first_item,
-    q_stride,
-    q_head_stride,
-    k_stride,
-    k_head_stride,
-    v_stride,
-    v_head_stride,
-    grad_stride,
+    q_stride: tl.constexpr,
+    q_head_stride: tl.constexpr,
+    k_stride: tl.constexpr,
+    k_head_stride: tl.constexpr,
+    v_stride: tl.constexpr,
+    v_head_stride: tl.constexpr,
+    grad_stride: tl.constexpr,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     D: tl.constexpr,
@@ -171,32 +178,34 @@ def query_gradient_kernel(
 ):
     """Grid: work items from `first_item` on, times heads, heads fastest.
 
-    With a bias gradient all tiles go through one loop with the mask, from the oldest key tile to the newest:
-    neighbouring tiles share diagonals, and `carry` hands their sums on. BLOCK_M equals BLOCK_N then.
+    With a bias gradient all tiles go through one loop with the mask, from the oldest key tile to the newest. A
+    tile's sums by relative position reach over BLOCK_M + BLOCK_N - 1 positions, of which later tiles touch all
+    but the BLOCK_N highest: those are written, the others wait in `carry`. BLOCK_N divides BLOCK_M.
     """
     item = tl.program_id(0) // HEADS
     head = tl.program_id(0) % HEADS
     start, length, history, rank = open_work(work, offsets, num_candidates, first_item + item, HAS_CANDIDATES)
     first_row = tl.maximum(tl.cdiv(length, BLOCK_M) - 1 - rank, 0) * BLOCK_M
-    row = first_row + tl.arange(0, BLOCK_M)
 
     q += start * q_stride + head * q_head_stride
     k += start * k_stride + (head // GROUP) * k_head_stride
     v += start * v_stride + (head // GROUP) * v_head_stride
     grad += start * grad_stride + head * D
-    asked = 0
+    first_asked = 0
+    last_asked = 0
     normaliser = 0.0
     mean = 0.0
     if HAS_POSITION_BIAS:
         position_bias += head * num_positions
     if HAS_TIME_BIAS:
         time_bias += head * num_buckets
+        query_times += start
         key_times += start
-        asked = load_times(query_times + start, first_row, length, BLOCK_M)
+        first_asked, last_asked = time_bounds(query_times, first_row, length, BLOCK_M)
     if SOFTMAX:
-        line = head.to(tl.int64) * num_tokens + start + row
-        normaliser = tl.load(lse + line, mask=row < length, other=float("inf"))
-        mean = tl.load(delta + line, mask=row < length, other=0.0)
+        line = head.to(tl.int64) * num_tokens + start
+        normaliser = load_row_terms(lse + line, first_row, length, float("inf"), BLOCK_M, True)
+        mean = load_row_terms(delta + line, first_row, length, 0.0, BLOCK_M, True)
     query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, True)
     upstream = load_tile(grad, first_row, length, grad_stride, D, BLOCK_M, BLOCK_D, True)
 
@@ -208,10 +217,11 @@ def query_gradient_kernel(
         full_begin = end
         full_end = end
     else:
-        for tile in range(full_begin, full_end):
+        for tile in tl.range(full_begin, full_end, disable_licm=True):
             sent, key, _, _, _ = score_gradient(
-                query, upstream, asked, normaliser, mean, first_row, tile * BLOCK_N, length, history,
-                k, v, key_times, position_bias, time_bias, thresholds,
+                query, upstream, first_asked, last_asked, normaliser, mean, first_row, tile * BLOCK_N,
+                length, history,
+                k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
                 scale, window, num_positions, last_bucket, k_stride, v_stride,
                 D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
                 HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False,
@@ -231,7 +241,7 @@ def query_gradient_kernel(
 
     num_own = own_end - own_begin
     num_left = full_begin - begin
-    for step in range(num_own + num_left + end - full_end):
+    for step in tl.range(num_own + num_left + end - full_end, disable_licm=True):
         tile = own_begin + step
         if step >= num_own:
             tile = begin + step - num_own
@@ -239,8 +249,8 @@ def query_gradient_kernel(
             tile = full_end + step - num_own - num_left
         first_col = tile * BLOCK_N
         sent, key, bucket, lowest, highest = score_gradient(
-            query, upstream, asked, normaliser, mean, first_row, first_col, length, history,
-            k, v, key_times, position_bias, time_bias, thresholds,
+            query, upstream, first_asked, last_asked, normaliser, mean, first_row, first_col, length, history,
+            k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
             scale, window, num_positions, last_bucket, k_stride, v_stride,
             D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
             HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True,
@@ -256,27 +266,28 @@ def query_gradient_kernel(
                 is_own = (rows == cols) & (cols >= history)
                 own += tl.sum(tl.where(is_own, sent, 0.0))
                 sent = tl.where(is_own, 0.0, sent)
-            upper, lower = sum_diagonals(sent, history - first_row, BLOCK_M, HAS_CANDIDATES)
-            far = add_position_gradient(
-                upper + carry, origin - first_col + diagonal, position_row, far, num_positions, step >= num_own
-            )
-            carry = lower
+            upper, lower = sum_diagonals(sent, history - first_row, BLOCK_M, BLOCK_N, HAS_CANDIDATES)
+            upper += carry
+            is_final = diagonal >= BLOCK_M - BLOCK_N
+            wanted = is_final & (step >= num_own)
+            distances = origin - first_col + diagonal
+            far = write_sums(upper, distances, wanted, position_row, far, num_positions)
+            carry = tl.gather(tl.where(is_final, lower, upper), (diagonal + BLOCK_M - BLOCK_N) % BLOCK_M, 0)
 
     store_tile(
         q_grad + start * HEADS * D + head * D,
         query_gradient * (scale * inverse_length),
         first_row, length, HEADS * D, D, BLOCK_M, BLOCK_D,
     )  # fmt: skip
-    reach = origin - begin * BLOCK_N + BLOCK_N
+    reach = origin - begin * BLOCK_N + BLOCK_M
     if POSITION_GRADIENT or TIME_GRADIENT:
         tl.store(extents + item, tl.where(length > 0, reach, 0))
     if TIME_GRADIENT:
         time_row = time_rows + (item.to(tl.int64) * HEADS + head) * num_buckets
         tl.store(time_row + slot, by_bucket, mask=slot < num_buckets)
     if POSITION_GRADIENT:
-        far = add_position_gradient(
-            carry, origin - end * BLOCK_N + diagonal, position_row, far, num_positions, True
-        )
+        distances = origin - end * BLOCK_N + diagonal
+        far = write_sums(carry, distances, diagonal >= 0, position_row, far, num_positions)
         tl.store(position_row + num_positions - 1, far, mask=reach >= num_positions)
         if HAS_CANDIDATES:
             tl.store(position_row + num_positions, own)

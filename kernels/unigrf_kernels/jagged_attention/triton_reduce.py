@@ -59,7 +59,15 @@ def row_term_kernel(
 
 @triton.jit
 def sum_rows_kernel(
-    rows, extents, sums, num_items, width, limit, HEADS: tl.constexpr, ITEMS: tl.constexpr, COLUMNS: tl.constexpr
+    rows,
+    extents,
+    sums,
+    num_items,
+    width,
+    limit,
+    HEADS: tl.constexpr,
+    ITEMS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     """sums [groups, H, width] = rows [num_items, H, width] added over each group's stretch of items.
 

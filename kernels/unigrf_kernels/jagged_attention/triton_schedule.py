@@ -39,24 +39,29 @@ class Schedule:
         forward: tile of the forward kernel.
         key_gradient: tile of the kernel for keys and values.
         query_gradient: tile of the kernel for queries and bias tables; square if there is a position bias.
+        split_key_gradient: sum the gradients of values and keys one after the other, see `key_gradient_kernel`.
         precision: of float32 products: "ieee", or "tf32" for tensor cores with 10 bits of mantissa.
     """
 
     forward: Tile
     key_gradient: Tile
     query_gradient: Tile
+    split_key_gradient: bool = False
     precision: str = "ieee"
 
     def encode(self) -> list[int]:
         """The schedule as the flat list that the custom operators take."""
         tiles = (self.forward, self.key_gradient, self.query_gradient)
-        return [number for tile in tiles for number in astuple(tile)] + [PRECISIONS.index(self.precision)]
+        return [number for tile in tiles for number in astuple(tile)] + [
+            int(self.split_key_gradient),
+            PRECISIONS.index(self.precision),
+        ]
 
     @staticmethod
     def decode(numbers: Sequence[int]) -> Schedule:
         """Inverse of `encode`."""
         forward, key_gradient, query_gradient = (Tile(*numbers[start : start + 4]) for start in (0, 4, 8))
-        return Schedule(forward, key_gradient, query_gradient, PRECISIONS[numbers[12]])
+        return Schedule(forward, key_gradient, query_gradient, bool(numbers[12]), PRECISIONS[numbers[13]])
 
 
 def choose_schedule(

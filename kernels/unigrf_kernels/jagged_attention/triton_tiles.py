@@ -97,7 +97,7 @@ def query_tiles(
     HAS_WINDOW: tl.constexpr,
 ):
     """Query tiles of one key tile: `[begin, full_begin)` and `[full_end, end)` need the mask, between them
-    everything is visible.
+    everything is visible and lies inside the sequence.
     """
     last_col = tl.minimum(first_col + BLOCK_N, length)
     begin = first_col // BLOCK_M
@@ -110,10 +110,11 @@ def query_tiles(
     last_row = tl.where(first_col < length, last_row, first_col)
     end = tl.maximum(tl.cdiv(last_row, BLOCK_M), begin)
     full_begin = tl.minimum(tl.cdiv(first_col + BLOCK_N - 1, BLOCK_M), end)
-    full_end = end
+    full_end = tl.minimum(length // BLOCK_M, end)
     if HAS_WINDOW:
-        full_end = tl.where(history < first_col + window, end, (first_col + window) // BLOCK_M)
-        full_end = tl.maximum(tl.minimum(full_end, end), full_begin)
+        full_end = tl.where(history < first_col + window, full_end, (first_col + window) // BLOCK_M)
+        full_end = tl.minimum(full_end, length // BLOCK_M)
+    full_end = tl.maximum(tl.minimum(full_end, end), full_begin)
     if HAS_CANDIDATES:
         full_end = tl.where(first_col + BLOCK_N > history, full_begin, full_end)
     return begin, full_begin, full_end, end
@@ -164,39 +165,59 @@ def add_position_bias(
 
 
 @triton.jit
-def bucket_range(asked, happened, thresholds, last_bucket):
-    """Lowest and highest bucket that any pair of these times can have."""
-    first_asked, last_asked = tl.min(asked), tl.max(asked)
-    first_happened, last_happened = tl.min(happened), tl.max(happened)
-    nearest = tl.maximum(first_asked - last_happened, first_happened - last_asked)
-    farthest = tl.maximum(last_asked - first_happened, last_happened - first_asked)
-    lowest = time_buckets(tl.maximum(nearest, 0), 0, thresholds, last_bucket)
-    return lowest, time_buckets(farthest, 0, thresholds, last_bucket)
+def time_bounds(times, first, limit, BLOCK: tl.constexpr):
+    """Earliest and latest time of a tile's tokens."""
+    moments = load_times(times, first, limit, BLOCK)
+    return tl.min(moments), tl.max(moments)
 
 
 @triton.jit
-def add_time_bias(scores, asked, happened, time_bias, thresholds, last_bucket, TRANSPOSED: tl.constexpr):
+def add_time_bias(
+    scores,
+    first_asked,
+    last_asked,
+    first_happened,
+    last_happened,
+    query_times,
+    key_times,
+    first_row,
+    first_col,
+    length,
+    time_bias,
+    thresholds,
+    near_thresholds,
+    last_bucket,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+):
     """Scores plus the time bias of the head, whose row `time_bias` points at; all buckets and their range.
 
-    Far from the diagonal a tile mostly lies in one bucket, and one number serves.
+    Far from the diagonal a tile mostly lies in one bucket, and one number serves. A tile whose times span less
+    than 2^31 counts from its earliest time in 32 bits, against `near_thresholds`, the same cut off at 2^31 - 1.
+    The times are loaded where they are needed: kept from tile to tile they would fill 64 registers.
     """
-    lowest, highest = bucket_range(asked, happened, thresholds, last_bucket)
+    nearest = tl.maximum(tl.maximum(first_asked - last_happened, first_happened - last_asked), 0)
+    farthest = tl.maximum(last_asked - first_happened, last_happened - first_asked)
+    lowest = time_buckets(nearest, 0, thresholds, last_bucket)
+    highest = time_buckets(farthest, 0, thresholds, last_bucket)
+    earliest = tl.minimum(first_asked, first_happened)
+    span = tl.maximum(last_asked, last_happened) - earliest
     if lowest == highest:
         bucket = lowest + tl.zeros(scores.shape, tl.int32)
         scores += tl.load(time_bias + lowest).to(tl.float32)
     else:
-        bucket = tile_buckets(asked, happened, thresholds, last_bucket, TRANSPOSED)
+        across: tl.constexpr = 0 if TRANSPOSED else 1
+        asked = tl.expand_dims(load_times(query_times, first_row, length, BLOCK_M), across)
+        happened = tl.expand_dims(load_times(key_times, first_col, length, BLOCK_N), 1 - across)
+        if (span >= 0) & (span < 2**31 - 1):
+            near_asked = (asked - earliest).to(tl.int32)
+            near_happened = (happened - earliest).to(tl.int32)
+            bucket = time_buckets(near_asked, near_happened, near_thresholds, last_bucket)
+        else:
+            bucket = time_buckets(asked, happened, thresholds, last_bucket)
         scores += tl.load(time_bias + bucket).to(tl.float32)
     return scores, bucket, lowest, highest
-
-
-@triton.jit
-def tile_buckets(asked, happened, thresholds, last_bucket, TRANSPOSED: tl.constexpr):
-    """Buckets of all pairs: `[queries, keys]`, or `[keys, queries]` if transposed."""
-    across: tl.constexpr = 0 if TRANSPOSED else 1
-    asked = tl.expand_dims(asked, across)
-    happened = tl.expand_dims(happened, 1 - across)
-    return time_buckets(asked, happened, thresholds, last_bucket)
 
 
 @triton.jit
@@ -259,6 +280,17 @@ def store_tile(base, tile, first, limit, stride, D: tl.constexpr, BLOCK: tl.cons
     pointers = base + tl.cast(first, tl.int64) * stride + (token[:, None] * stride + dim[None, :])
     inside = (first + token < limit)[:, None] & (dim < D)[None, :]
     tl.store(pointers, tile.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def load_row_terms(terms, first, limit, OTHER: tl.constexpr, BLOCK: tl.constexpr, MASK_TOKENS: tl.constexpr):
+    """One number per token from `first` on; OTHER behind `limit`."""
+    token = first + tl.arange(0, BLOCK)
+    if MASK_TOKENS:  # noqa: SIM108 (a branch on a constexpr: the other side is not compiled)
+        term = tl.load(terms + token, mask=token < limit, other=OTHER)
+    else:
+        term = tl.load(terms + token)
+    return term
 
 
 @triton.jit

@@ -183,7 +183,8 @@ def assert_as_exact_as_plain_pytorch(
     needed: tuple[str, ...] = DIFFERENTIABLE,
 ) -> None:
     """Each result errs at most 2 times (gradients and their norms 5 times) as much as the definition
-    in the inputs' dtype, and one rounding band more: what the exact result moves by when every input and the result are rounded once.
+    in the inputs' dtype, and one rounding band more: what the exact result moves by when every
+    input and the result are rounded once.
 
     Plain PyTorch is run on several orders of the ``D`` columns, which are all the same problem: on
     a single one it may be exact by luck.

@@ -34,7 +34,7 @@ def poisoned_memory() -> Iterator[None]:
 def bfloat16_in_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Teach Triton's interpreter two things every chip does: multiply bfloat16, and round to it.
 
-    It keeps such numbers as bare 16-bit patterns, multiplies the patterns, and cuts digits off instead of rounding.
+    It keeps such numbers as bare 16-bit patterns, multiplies those, and cuts digits off instead of rounding.
     """
     if DEVICE.type != "cpu":
         return
