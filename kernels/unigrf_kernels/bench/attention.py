@@ -45,8 +45,11 @@ def _task(case: BenchCase, shape: str, device: torch.device, dtype: torch.dtype,
         "forward": Work(case.forward_flops, num_bytes),
         "backward": Work(case.backward_flops, 2 * num_bytes),
     }
-    others = _softmax_contenders if case.activation == "softmax" else _silu_contenders
-    contenders = own(_own, device, _score_bytes(case, dtype)) + others(case, device, dtype, want_compiled)
+    contenders = own(_own, device, _score_bytes(case, dtype))
+    if case.activation == "softmax":
+        contenders += _softmax_contenders(case, device, dtype)
+    else:
+        contenders += _silu_contenders(case, dtype, want_compiled)
     return Task("jagged_attention", shape, make, contenders, work, "gemm")
 
 
@@ -68,9 +71,7 @@ def _score_bytes(case: BenchCase, dtype: torch.dtype) -> int:
     return 6 * pairs * dtype.itemsize
 
 
-def _silu_contenders(
-    case: BenchCase, device: torch.device, dtype: torch.dtype, want_compiled: bool
-) -> list[Contender]:
+def _silu_contenders(case: BenchCase, dtype: torch.dtype, want_compiled: bool) -> list[Contender]:
     needed = _score_bytes(case, dtype)
     return [
         Contender("padded eager", padded_eager, needed),
@@ -79,9 +80,7 @@ def _silu_contenders(
     ]
 
 
-def _softmax_contenders(
-    case: BenchCase, device: torch.device, dtype: torch.dtype, want_compiled: bool
-) -> list[Contender]:
+def _softmax_contenders(case: BenchCase, device: torch.device, dtype: torch.dtype) -> list[Contender]:
     on_gpu = device.type == "cuda"
     flex = (
         Contender("FlexAttention, compiled", FlexAttention(), _block_mask_bytes(case))
