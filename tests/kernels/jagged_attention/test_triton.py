@@ -101,12 +101,18 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
+# A row's softmax score gradients add up to zero, so a bias table's entries are small beside the terms that they
+# are sums of, and eager's error in them is a matter of the order of summation.
+CANCELLED_SUMS = 64
+
+
 @settings(max_examples=8)
 @given(cases(), st.sampled_from([SMALL, SQUARE]))
 def test_drawn_shapes(case: Case, schedule: Schedule) -> None:
     inputs = make_inputs(case)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert_as_exact_as_eager(inputs, run_triton(inputs, schedule, monkeypatch))
+        actual = run_triton(inputs, schedule, monkeypatch)
+        assert_as_exact_as_eager(inputs, actual, band_units=CANCELLED_SUMS)
 
 
 def test_two_runs_agree_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
