@@ -199,11 +199,11 @@ def oracle(inputs: Inputs) -> dict[str, Tensor]:
     return run(inputs.to(torch.float64), "reference")
 
 
-def assert_as_exact_as_eager(inputs: Inputs, actual: dict[str, Tensor], *, band_units: int = 1) -> None:
+def assert_as_exact_as_eager(inputs: Inputs, actual: dict[str, Tensor]) -> None:
     """Error against float64: at most 2x (output), 5x (gradients) that of plain PyTorch, plus a rounding band.
 
-    The band is ``band_units`` units in the last place of the largest exact value: below that, a comparison
-    with eager's own error is a matter of luck.
+    The band is one unit in the last place of the largest exact value: below that, a comparison with eager's
+    own error is a matter of luck.
     """
     exact = oracle(inputs)
     eager = run(inputs, "reference")
@@ -214,7 +214,7 @@ def assert_as_exact_as_eager(inputs: Inputs, actual: dict[str, Tensor], *, band_
         if truth.numel() == 0:
             continue
         factor = FORWARD_FACTOR if name == "out" else BACKWARD_FACTOR
-        band = band_units * torch.finfo(actual[name].dtype).eps * truth.abs().max().item()
+        band = torch.finfo(actual[name].dtype).eps * truth.abs().max().item()
         allowed = factor * (eager[name].double() - truth).abs().max().item() + band
         error = (actual[name].double() - truth).abs().max().item()
         assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}"
