@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number, task in enumerate(tasks, start=1):
         print(f"{number} / {len(tasks)} {task.operator} {task.shape}", file=sys.stderr, flush=True)
         results.extend(run_task(task, ceilings, device, options.seconds))
-    print(format_table(results))
     if options.json:
         options.json.write_text(to_json(results, where, ceilings), encoding="utf-8")
     if options.plot:
         draw(results, f"{where['device']}, {where['date'][:10]}, {where['commit']}", options.plot)
+    print(format_table(results))
     return int(any(result.refusal and result.contender.startswith("unigrf") for result in results))
 
 
