@@ -51,9 +51,10 @@ def negative_gradient_kernel(
         live = entry < end
         query = load_vectors(queries, entry, live, D, BLOCK_D)
         exponents = tl.dot(vectors, tl.trans(query), input_precision=PRECISION)
-        exponents -= tl.load(log_sums + entry, mask=live, other=0.0)[None, :]
+        # In the order of `stream_kernel`: where one exponent is the whole sum, the difference is exactly zero.
         if log_q is not None:
             exponents -= tl.load(log_q + column, mask=inside, other=0.0)[:, None]
+        exponents -= tl.load(log_sums + entry, mask=live, other=0.0)[None, :]
         own_id = tl.load(positive_ids + entry, mask=live, other=0)
         exponents = tl.where(column_id[:, None] == own_id[None, :], -float("inf"), exponents)
         if mask is not None:

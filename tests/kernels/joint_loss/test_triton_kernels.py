@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from unigrf_kernels.joint_loss import triton_path
@@ -23,6 +23,8 @@ from .cases import (
     run,
 )
 
+pytestmark = pytest.mark.usefixtures("chip_arithmetic")
+
 BY_NAME = {case.name: case for case in CASES}
 
 
@@ -33,12 +35,12 @@ def test_values_and_gradients(case: Case) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["everything", "cold", "off-tile", "everything-raw", "sixteen-tasks"])
-def test_half_precision(name: str, dtype: torch.dtype, bfloat16_in_interpreter: None) -> None:
+def test_half_precision(name: str, dtype: torch.dtype) -> None:
     assert_as_exact_as_plain_pytorch(make_inputs(BY_NAME[name], dtype), "triton")
 
 
 @given(case=drawn_cases(24), seed=st.integers(0, 2**31))
-@settings(max_examples=15)
+@settings(max_examples=300, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 def test_any_shape(case: Case, seed: int) -> None:
     assert_as_exact_as_plain_pytorch(make_inputs(case, seed=seed), "triton")
 
