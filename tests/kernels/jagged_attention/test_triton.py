@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from unigrf_kernels.jagged_attention import autograd, jagged_attention
 from unigrf_kernels.jagged_attention.autograd import triton_attention
@@ -66,18 +68,66 @@ def test_shipped_schedule(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_as_exact_as_eager(inputs, run_triton(inputs, None, monkeypatch))
 
 
-COMPILED_ONLY = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="Triton's interpreter multiplies bf16 matrices as bit patterns"
-)
+LOW_PRECISION = [
+    "pairs",
+    "candidates-biases",
+    "window-candidates",
+    "softmax-grouped",
+    "softmax-biases",
+    "softmax-candidates",
+    "odd-head-dim",
+]
 
 
-@pytest.mark.parametrize(
-    "dtype", [pytest.param(torch.bfloat16, marks=COMPILED_ONLY), torch.float16], ids=["bfloat16", "float16"]
-)
-@pytest.mark.parametrize("name", ["pairs", "softmax-biases"])
+@pytest.mark.usefixtures("chip_arithmetic")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("name", LOW_PRECISION)
 def test_low_precision(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(BY_NAME[name], dtype)
     assert_as_exact_as_eager(inputs, run_triton(inputs, SMALL, monkeypatch))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    lengths = draw(st.lists(st.integers(0, 40), min_size=1, max_size=3))
+    with_candidates = draw(st.booleans())
+    num_key_heads = draw(st.sampled_from([1, 2]))
+    return Case(
+        "drawn",
+        tuple(lengths),
+        num_heads=num_key_heads * draw(st.sampled_from([1, 2])),
+        num_key_heads=num_key_heads,
+        head_dim=draw(st.sampled_from([5, 16, 24])),
+        activation=draw(st.sampled_from(["silu", "softmax"])),
+        candidates=tuple(draw(st.integers(0, length)) for length in lengths) if with_candidates else None,
+        window=draw(st.one_of(st.none(), st.integers(1, 50))),
+        num_positions=draw(st.sampled_from([0, 1, 2, 17, 60])),
+        num_buckets=draw(st.sampled_from([0, 1, 9, 64])),
+        times=draw(st.sampled_from(["distinct", "pairs", "shifted"])),
+    )
+
+
+# Every bucket but the oldest holds a pair or two; the oldest holds 695, whose softmax gradients cancel to 1%.
+CANCELLING = Case(
+    "cancelling",
+    (11, 6, 38),
+    num_heads=2,
+    activation="softmax",
+    candidates=(2, 6, 9),
+    window=24,
+    num_positions=60,
+    num_buckets=9,
+)
+
+
+@settings(max_examples=10)
+@given(cases(), st.sampled_from([SMALL, SQUARE]), st.integers(0, 2**16))
+@example(CANCELLING, SMALL, 0)
+@example(CANCELLING, SQUARE, 0)
+def test_drawn_shapes(case: Case, schedule: Schedule, seed: int) -> None:
+    inputs = make_inputs(case, seed=seed)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert_as_exact_as_eager(inputs, run_triton(inputs, schedule, monkeypatch))
 
 
 def test_two_runs_agree_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
