@@ -78,7 +78,8 @@ def finish_arguments(
         "sums": entries.sums,
         "own_exponents": entries.own_exponents,
         "losses": entries.losses,
-        "log_sums": entries.log_sums,
+        "highest": entries.highest,
+        "shares": entries.shares,
         "row_gradients": result.retrieval_row_grad if call.wanted.hidden else None,
         "squares": entries.squares,
         "positive_gradients": result.positives_grad if call.wanted.positives else None,
@@ -104,9 +105,9 @@ def negative_gradient_arguments(
     return {
         "queries": entries.queries,
         "positive_ids": problem.positive_ids,
-        "weights": problem.retrieval_weights,
         "users": None if mask is None else problem.retrieval_users,
-        "log_sums": entries.log_sums,
+        "highest": entries.highest,
+        "shares": entries.shares,
         "directions": directions,
         "negative_ids": problem.negative_ids,
         "log_q": call.negative_log_q,
@@ -130,8 +131,8 @@ def own_gradient_arguments(
     tile = call.schedule.own
     return {
         "queries": entries.queries,
-        "weights": call.problem.retrieval_weights,
-        "log_sums": entries.log_sums,
+        "highest": entries.highest,
+        "shares": entries.shares,
         "order": order,
         "user_offsets": user_offsets,
         "own_exponents": entries.own_exponents,

@@ -110,7 +110,8 @@ class Entries:
     sums: Tensor | None
     own_exponents: Tensor | None
     losses: Tensor
-    log_sums: Tensor
+    highest: Tensor
+    shares: Tensor
     squares: Tensor | None
 
 
@@ -133,6 +134,7 @@ def new_entries(call: Call) -> Entries:
         sums=new(call.splits, num_entries, width) if call.wanted.hidden else None,
         own_exponents=None if own is None else new(num_entries, own.shape[1]),
         losses=new(num_entries),
-        log_sums=new(num_entries),
+        highest=new(num_entries),
+        shares=new(num_entries),
         squares=new(num_entries) if call.wanted.hidden else None,
     )

@@ -27,7 +27,8 @@ def finish_kernel(
     sums,
     own_exponents,
     losses,
-    log_sums,
+    highest,
+    shares,
     row_gradients,
     squares,
     positive_gradients,
@@ -45,8 +46,9 @@ def finish_kernel(
 ):
     """Grid: tiles of entries. ``num_own`` is the number of a user's own negatives.
 
-    Writes per entry the weighted loss, the logarithm to base 2 of the sum of its exponentials and the exponents
-    of its user's own negatives; ROW_GRADIENT: the hidden row's gradient and its squared norm.
+    Writes per entry the weighted loss, the highest exponent, the weight over the sum of exponentials (both, since
+    the logarithm of the sum would round a probability near one off) and the exponents of its user's own
+    negatives; ROW_GRADIENT: the hidden row's gradient and its squared norm.
     """
     entry = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
     live = entry < num_entries
@@ -97,17 +99,17 @@ def finish_kernel(
     rest = total
     own = tl.exp2(exponent - peak)
     total += own
-    log_sum = peak + tl.log2(total)
     # A small loss is what the negatives add to the positive; a large one would overflow that quotient.
     is_small = rest < own
     loss = log_one_plus(tl.where(is_small, rest / tl.where(is_small, own, 1.0), 0.0))
-    loss = tl.where(is_small, loss, (log_sum - exponent) * LN_2)
+    loss = tl.where(is_small, loss, (peak + tl.log2(total) - exponent) * LN_2)
     weight = tl.full([BLOCK_P], 1.0, dtype=tl.float32)
     if weights is not None:
         weight = tl.load(weights + entry, mask=live, other=0.0).to(tl.float32)
     tl.store(losses + entry, weight * loss, mask=live)
-    tl.store(log_sums + entry, log_sum, mask=live)
     share = weight / total
+    tl.store(highest + entry, peak, mask=live)
+    tl.store(shares + entry, share, mask=live)
     # Weight times the positive's probability minus one, without the cancellation.
     pull = -rest * share * inverse_temperature
     if ROW_GRADIENT:

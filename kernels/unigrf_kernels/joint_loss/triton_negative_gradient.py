@@ -15,9 +15,9 @@ from .triton_rows import LN_2, load_vectors, masked_bits, store_vectors
 def negative_gradient_kernel(
     queries,
     positive_ids,
-    weights,
     users,
-    log_sums,
+    highest,
+    shares,
     directions,
     negative_ids,
     log_q,
@@ -51,26 +51,26 @@ def negative_gradient_kernel(
         live = entry < end
         query = load_vectors(queries, entry, live, D, BLOCK_D)
         exponents = tl.dot(vectors, tl.trans(query), input_precision=PRECISION)
-        # In the order of `stream_kernel`: where one exponent is the whole sum, the difference is exactly zero.
+        # In the order of `stream_kernel`: the highest exponent less itself is exactly zero.
         if log_q is not None:
             exponents -= tl.load(log_q + column, mask=inside, other=0.0)[:, None]
-        exponents -= tl.load(log_sums + entry, mask=live, other=0.0)[None, :]
+        exponents -= tl.load(highest + entry, mask=live, other=0.0)[None, :]
         own_id = tl.load(positive_ids + entry, mask=live, other=0)
         exponents = tl.where(column_id[:, None] == own_id[None, :], -float("inf"), exponents)
         if mask is not None:
             words = mask + tl.load(users + entry, mask=live, other=0) * num_words
             removed = masked_bits(words, column, live, num_words, tl.program_id(0) * BLOCK_K, BLOCK_K, 1)
             exponents = tl.where(removed, -float("inf"), exponents)
-        shares = tl.exp2(exponents) * _query_weights(weights, entry, live)[None, :]
-        gradient = tl.dot(shares.to(query.dtype), query, gradient, input_precision=PRECISION)
+        pulls = tl.exp2(exponents) * _query_weights(shares, entry, live)[None, :]
+        gradient = tl.dot(pulls.to(query.dtype), query, gradient, input_precision=PRECISION)
     store_vectors(partials, split * num_columns + column, inside, gradient, D, BLOCK_D)
 
 
 @triton.jit
 def own_gradient_kernel(
     queries,
-    weights,
-    log_sums,
+    highest,
+    shares,
     order,
     user_offsets,
     own_exponents,
@@ -100,16 +100,15 @@ def own_gradient_kernel(
         query = load_vectors(queries, entry, live, D, BLOCK_D)
         pair = entry[None, :] * num_own + column[:, None]
         exponents = tl.load(own_exponents + pair, mask=inside[:, None] & live[None, :], other=-float("inf"))
-        exponents -= tl.load(log_sums + entry, mask=live, other=0.0)[None, :]
-        shares = tl.exp2(exponents) * _query_weights(weights, entry, live)[None, :]
-        gradient = tl.dot(shares.to(query.dtype), query, gradient, input_precision=PRECISION)
+        exponents -= tl.load(highest + entry, mask=live, other=0.0)[None, :]
+        pulls = tl.exp2(exponents) * _query_weights(shares, entry, live)[None, :]
+        gradient = tl.dot(pulls.to(query.dtype), query, gradient, input_precision=PRECISION)
     store_vectors(gradients, user * num_own + column, inside, gradient, D, BLOCK_D)
 
 
 @triton.jit
-def _query_weights(weights, entry, live):
-    """Weight of each entry, for queries that are directions over temperature times log2(e)."""
-    weight = tl.where(live, LN_2, 0.0)
-    if weights is not None:
-        weight *= tl.load(weights + entry, mask=live, other=0.0).to(tl.float32)
-    return weight
+def _query_weights(shares, entry, live):
+    """Weight of each entry over its sum of exponentials, for queries that are directions over temperature times
+    log2(e).
+    """
+    return tl.load(shares + entry, mask=live, other=0.0) * LN_2
