@@ -6,7 +6,7 @@ import torch
 
 from tests.train.small_run import global_batch, join
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.model.tokens import has_next_event, interleave, token_layout
+from unigrf_dist.model.tokens import has_next_event, pack, token_layout
 
 
 def batch_of(lengths: list[int], times: list[int]) -> JaggedBatch:
@@ -18,7 +18,7 @@ def batch_of(lengths: list[int], times: list[int]) -> JaggedBatch:
 
 def test_the_item_token_comes_before_its_behaviour_token() -> None:
     items, behaviours = torch.tensor([[1.0], [2.0]]), torch.tensor([[10.0], [20.0]])
-    assert interleave(items, behaviours).flatten().tolist() == [1, 10, 2, 20]
+    assert pack(items, behaviours, None, None).flatten().tolist() == [1, 10, 2, 20]
 
 
 def test_only_the_last_event_of_a_user_has_no_next_one() -> None:
@@ -56,3 +56,18 @@ def test_joined_users_keep_their_events() -> None:
     batch = join(global_batch(0, [3, 0, 2]))
     assert batch.lengths.tolist() == [3, 0, 2]
     assert batch.num_events == 5
+
+
+def test_candidates_stand_behind_their_users_events() -> None:
+    batch = batch_of([2, 0, 1], [5, 9, 7])
+    layout = token_layout(batch, max_length=4, query_time_visible=True, num_candidates=2)
+    assert layout.attention.offsets.tolist() == [0, 6, 8, 12]
+    assert layout.item_rows.tolist() == [0, 2, 8]
+    assert layout.candidate_rows.tolist() == [[4, 5], [6, 7], [10, 11]]
+    assert layout.token_positions.tolist() == [0, 1, 2, 3, 4, 4, 0, 0, 0, 1, 2, 2]
+    assert layout.attention.num_candidates is not None
+    assert layout.attention.num_candidates.tolist() == [2, 2, 2]
+    assert layout.attention.query_times is not None
+    assert layout.attention.query_times.tolist() == [5, 9, 9, 9, 9, 9, 0, 0, 7, 7, 7, 7]
+    packed = pack(torch.tensor([1, 2, 3]), torch.tensor([10, 20, 30]), torch.arange(100, 106), layout.order)
+    assert packed.tolist() == [1, 10, 2, 20, 100, 101, 102, 103, 3, 30, 104, 105]

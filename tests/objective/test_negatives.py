@@ -57,10 +57,37 @@ def test_in_batch_items_are_distinct_and_point_at_their_events() -> None:
     assert torch.equal(batch.item_ids[negatives.in_batch], negatives.ids)
     assert negatives.ids.unique().numel() == negatives.ids.numel() == batch.item_ids.unique().numel()
     assert negatives.item_log_q is not None
-    frequency = (batch.item_ids == negatives.ids[0]).float().mean()
-    assert torch.isclose(negatives.item_log_q(negatives.ids[:1]).exp(), frequency)
 
 
 def test_an_empty_batch_has_no_in_batch_items() -> None:
     negatives = source([1] * 83, negatives="in_batch").draw(0, JaggedBatch.empty())
     assert negatives.ids.numel() == 0
+
+
+def test_the_log_q_of_batch_items_is_how_often_batches_hold_them() -> None:
+    popularity = torch.tensor([1, 5, 30, 64])
+    events, batches = 6, 4000
+    generator = torch.Generator().manual_seed(2)
+    held = torch.zeros(4)
+    for _ in range(batches):
+        held[torch.multinomial(popularity.float(), events, replacement=True, generator=generator).unique()] += 1
+    batch = JaggedBatch(
+        *[torch.zeros(events, dtype=torch.int64)] * 3, torch.tensor([0, events]), torch.tensor([0])
+    )
+    negatives = source(popularity.tolist(), negatives="in_batch").draw(0, batch)
+    assert negatives.item_log_q is not None
+    assert torch.allclose(negatives.item_log_q(torch.arange(4)).exp(), held / batches, atol=0.03)
+
+
+def test_mixed_negatives_are_the_batch_items_and_then_samples() -> None:
+    batch = join(global_batch(3, [9, 0, 12]))
+    mixed, sampled, batched = (
+        source([1] * 83, negatives=kind, num_negatives=20).draw(4, batch)
+        for kind in ("mixed", "sampled", "in_batch")
+    )
+    assert torch.equal(mixed.looked_up, sampled.ids)
+    assert torch.equal(mixed.ids, torch.cat([batched.ids, sampled.ids]))
+    assert mixed.item_log_q is not None
+    assert batched.item_log_q is not None
+    one = torch.tensor([5])
+    assert torch.allclose(mixed.item_log_q(one).exp(), batched.item_log_q(one).exp() + 20 / 83, rtol=1e-5)

@@ -11,6 +11,7 @@ from unigrf_dist.data.batch import JaggedBatch
 
 NUM_ITEMS = 83  # divides by no world size used here
 NUM_BEHAVIOURS = 5
+NUM_USERS = 8
 LABELS = [[float(code >= 3)] for code in range(NUM_BEHAVIOURS)]
 
 
@@ -72,11 +73,13 @@ def join(users: list[JaggedBatch]) -> JaggedBatch:
     )
 
 
-def small_step(config: Config) -> Any:
-    """The ``TrainStep`` of a run of ``config`` on this rank."""
+def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
+    """The ``TrainStep`` of a run of ``config`` on this rank, which proposes to ``users``, or to all of them."""
     from unigrf_dist.model.tables import ItemTable
     from unigrf_dist.model.unigrf import UniGRF
+    from unigrf_dist.objective.exact_norms import ExactNorms
     from unigrf_dist.objective.negatives import NegativeSource
+    from unigrf_dist.objective.proposals import ProposalStore
     from unigrf_dist.objective.weighter import build_weighter
     from unigrf_dist.phases import Phases
     from unigrf_dist.train.engine import build_engine
@@ -86,11 +89,15 @@ def small_step(config: Config) -> Any:
     device, seed = start(60).device, config.train.seed
     table = ItemTable(config.tables, num_items=NUM_ITEMS, width=config.model.width, device=device, seed=seed)
     torch.manual_seed(seed)
+    engine = build_engine(config, UniGRF(config, LABELS, num_items=NUM_ITEMS, phases=Phases()))
+    enhancer = config.objective.enhancer
     return TrainStep(
-        build_engine(config, UniGRF(config, LABELS, Phases())),
+        engine,
         table,
         NegativeSource(config.objective.retrieval, popularity=torch.arange(NUM_ITEMS), seed=1, device=device),
         build_weighter(config.objective.weighter, device),
+        ExactNorms(engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
+        None if enhancer is None else ProposalStore(enhancer, torch.arange(NUM_USERS) if users is None else users),
         table_rate_ratio=1.0,
         seed=seed,
         phases=Phases(),

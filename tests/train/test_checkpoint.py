@@ -26,13 +26,22 @@ def advance(step: Any, first: int, last: int) -> None:
         step(join(users[dist.get_rank() :: dist.get_world_size()]), number)
 
 
+def dealt_step(config: Any) -> Any:
+    import torch.distributed as dist
+
+    from unigrf_dist.train.runtime import start
+
+    start(60)
+    return small_step(config, torch.arange(dist.get_rank(), len(LENGTHS), dist.get_world_size()))
+
+
 def train_and_save(run: Path, config: Any, save_after: int, steps: int) -> dict[str, torch.Tensor]:
     from unigrf_dist.train.checkpoint import Checkpoints, TrainState
 
-    step = small_step(config)
-    checkpoints = Checkpoints(run, step.engine, step.table, keep=1)
+    step = dealt_step(config)
+    checkpoints = Checkpoints(run, step.engine, step.table, step.proposals, keep=1)
     advance(step, 0, save_after)
-    state = TrainState(step=save_after, epoch=2, step_in_epoch=1)
+    state = TrainState(step=save_after, epoch=2, step_in_epoch=1, weighter=step.weighter.state_dict())
     checkpoints.note_schedule(state)
     checkpoints.save(state)
     advance(step, save_after, steps)
@@ -42,13 +51,16 @@ def train_and_save(run: Path, config: Any, save_after: int, steps: int) -> dict[
 def load_and_train(run: Path, config: Any, steps: int) -> dict[str, torch.Tensor]:
     from unigrf_dist.train.checkpoint import Checkpoints
 
-    step = small_step(config)
-    state = Checkpoints(run, step.engine, step.table, keep=1).load("latest")
+    step = dealt_step(config)
+    state = Checkpoints(run, step.engine, step.table, step.proposals, keep=1).load("latest")
+    step.weighter.load_state_dict(state.weighter)
     assert (state.epoch, state.step_in_epoch) == (2, 1)
     advance(step, state.step, steps)
     return whole_weights(step)
 
 
+BALANCE = {"warmup_steps": 1, "smoothing": 0.5, "window_steps": 2}
+ENHANCER = {"proposals": 5, "hard_negatives": 2, "favourites": 2, "threshold": 0.5, "warmup_epochs": 1}
 SCHEDULE = {"type": "WarmupLR", "params": {"warmup_num_steps": 6, "warmup_max_lr": 1e-2, "warmup_type": "linear"}}
 
 
@@ -61,8 +73,21 @@ SCHEDULE = {"type": "WarmupLR", "params": {"warmup_num_steps": 6, "warmup_max_lr
         (3, {"model__dropout": 0.3}),
         (2, {"deepspeed__bf16": {"enabled": True}}),
         (3, {"deepspeed__bf16": {"enabled": True}}),
+        (2, {"objective__enhancer": ENHANCER, "objective__weighter": {"strategy": "gradient", **BALANCE}}),
+        (3, {"model__backbone": "llama", "objective__weighter": {"strategy": "descent_rate", **BALANCE}}),
+        (1, {"objective__weighter": {"strategy": "uncertainty", **BALANCE}}),
     ],
-    ids=["zero0", "zero1-adagrad", "zero2-schedule", "zero3", "zero2-bf16", "zero3-bf16"],
+    ids=[
+        "zero0",
+        "zero1-adagrad",
+        "zero2-schedule",
+        "zero3",
+        "zero2-bf16",
+        "zero3-bf16",
+        "enhancer-gradient",
+        "llama-descent-rate",
+        "uncertainty",
+    ],
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, stage: int, changes: dict) -> None:
     config = small_config(stage, **changes)

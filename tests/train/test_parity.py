@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.ranks import run_ranks
-from tests.train.small_run import LABELS, global_batch, join, small_config, small_step, whole_weights
+from tests.train.small_run import LABELS, NUM_ITEMS, global_batch, join, small_config, small_step, whole_weights
 
 STEPS = 5
 LENGTHS = [9, 1, 13, 0, 4, 2]
@@ -25,7 +25,7 @@ def train(stage: int, changes: dict, shares: list[list[list[int]]]) -> dict[str,
     for number in range(STEPS):
         users = global_batch(number, LENGTHS)
         outcome = step(join([users[u] for u in shares[number][dist.get_rank()]]), number)
-        trace.append(torch.cat([outcome.loss[None], outcome.losses, outcome.grad_norms]))
+        trace.append(torch.cat([outcome.loss[None], outcome.losses, outcome.weights, outcome.grad_norms]))
     return {**whole_weights(step), "trace": torch.stack(trace)}
 
 
@@ -79,12 +79,69 @@ def test_two_ranks_equal_one_for_other_tables_and_negatives(changes: dict) -> No
         assert_close(weights, alone, 1e-5)
 
 
+BALANCED = {"warmup_steps": 1, "smoothing": 0.5, "window_steps": 2}
+ENHANCED = {"proposals": 5, "hard_negatives": 2, "favourites": 2, "threshold": 0.5, "warmup_epochs": 1}
+# Proposals stay with the rank that reads their user.
+STAYING = [[[0], [1, 2, 3, 4, 5]]] * STEPS
+
+
+@pytest.mark.parametrize("strategy", ["gradient", "descent_rate", "uncertainty"])
+def test_weights_are_bit_identical_on_all_ranks_and_those_of_one_rank(strategy: str) -> None:
+    changes = {"objective__weighter": {"strategy": strategy, **BALANCED}}
+    (alone,) = run_ranks(1, train, 2, changes, ONE)
+    both = run_ranks(2, train, 2, changes, TWO)
+    assert torch.equal(both[0]["trace"], both[1]["trace"])
+    assert alone["trace"][-1, 3:5].unique().numel() == 2, "the weights did not move"
+    for weights in both:
+        assert_close(weights, alone, 1e-5)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("backbone", ["hstu", "llama"])
+@pytest.mark.parametrize("negatives", ["full", "sampled"])
+def test_the_enhancer_teaches_the_same_on_two_ranks_as_on_one(stage: int, backbone: str, negatives: str) -> None:
+    changes = {
+        "objective__enhancer": ENHANCED,
+        "model__backbone": backbone,
+        "objective__retrieval__negatives": negatives,
+        "objective__retrieval__num_negatives": 20,
+    }
+    (alone,) = run_ranks(1, train, stage, changes, ONE)
+    for weights in run_ranks(2, train, stage, changes, STAYING):
+        assert_close(weights, alone, 1e-5)
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_two_ranks_equal_one_with_a_llama_backbone(stage: int) -> None:
+    changes = {"model__backbone": "llama", "model__key_heads": 1}
+    (alone,) = run_ranks(1, train, 0, changes, ONE)
+    for weights in run_ranks(2, train, stage, changes, TWO):
+        assert_close(weights, alone, 1e-5)
+
+
+def exact_norms(shares: list[list[list[int]]]) -> list[torch.Tensor | None]:
+    import torch.distributed as dist
+
+    step = small_step(small_config(2, objective__weighter__exact_every_steps=2))
+    users = global_batch(0, LENGTHS)
+    batch = join([users[u] for u in shares[0][dist.get_rank()]])
+    return [step(batch, number).exact_norms for number in range(3)]
+
+
+def test_exact_norms_are_measured_when_due_and_are_those_of_one_rank() -> None:
+    (alone,) = run_ranks(1, exact_norms, ONE)
+    assert [norms is None for norms in alone] == [False, True, False]
+    for both in run_ranks(2, exact_norms, TWO):
+        assert torch.allclose(both[0], alone[0], rtol=1e-4)
+        assert (both[0] > 0).all()
+
+
 def test_the_weights_did_move(one_rank: dict[str, torch.Tensor]) -> None:
     from unigrf_dist.model.unigrf import UniGRF
     from unigrf_dist.phases import Phases
 
     config = small_config()
     torch.manual_seed(config.train.seed)
-    start = dict(UniGRF(config, LABELS, Phases()).named_parameters())
+    start = dict(UniGRF(config, LABELS, num_items=NUM_ITEMS, phases=Phases()).named_parameters())
     for name, value in start.items():
         assert (one_rank[name] - value).abs().max() > 1e-3, name

@@ -34,8 +34,7 @@ def _batch_size_said_once(config: Config) -> Iterator[str]:
 
 
 def _bf16_keeps_master_weights(config: Config) -> Iterator[str]:
-    stage = config.deepspeed.get("zero_optimization", {}).get("stage", 0)
-    if config.deepspeed.get("bf16", {}).get("enabled") and stage == 0:
+    if config.deepspeed.get("bf16", {}).get("enabled") and _zero_stage(config) == 0:
         yield (
             "deepspeed.bf16.enabled with zero_optimization.stage 0 keeps no fp32 master weights and trains worse: "
             "use stage 1, 2 or 3"
@@ -43,7 +42,7 @@ def _bf16_keeps_master_weights(config: Config) -> Iterator[str]:
 
 
 def _known_stage(config: Config) -> Iterator[str]:
-    stage = config.deepspeed.get("zero_optimization", {}).get("stage", 0)
+    stage = _zero_stage(config)
     if stage not in (0, 1, 2, 3):
         yield f"deepspeed.zero_optimization.stage is {stage!r}; allowed: 0, 1, 2, 3"
 
@@ -52,6 +51,39 @@ def _optimizer_given(config: Config) -> Iterator[str]:
     kind = config.deepspeed.get("optimizer", {}).get("type")
     if kind not in ("Adam", "AdamW"):
         yield f"deepspeed.optimizer.type is {kind!r}; allowed: Adam, AdamW (checkpoints hold Adam's two moments)"
+
+
+def _heads_fit_the_backbone(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.backbone == "llama":
+        if model.heads % (model.key_heads or model.heads):
+            yield f"model.heads = {model.heads} is no multiple of model.key_heads = {model.key_heads}"
+        if model.head_width % 2:
+            yield f"model.head_width = {model.head_width} is odd: rotary positions turn pairs; use an even width"
+        return
+    for key in ("key_heads", "feedforward_width"):
+        if getattr(model, key) is not None:
+            yield f"model.{key} is set, but model.backbone {model.backbone} has no such thing; remove the key"
+
+
+def _weighter_fits(config: Config) -> Iterator[str]:
+    weighter = config.objective.weighter
+    if weighter.strategy != "static" and 0 in (weighter.retrieval, weighter.ranking):
+        yield (
+            f"objective.weighter.strategy {weighter.strategy} starts from retrieval and ranking, both above 0; "
+            "to train one task use static"
+        )
+    if weighter.exact_every_steps is not None and _zero_stage(config) == 3:
+        yield (
+            "objective.weighter.exact_every_steps needs whole parameters, which zero_optimization.stage 3 cuts "
+            "up: use stage 0, 1 or 2 to measure"
+        )
+
+
+def _tasks_distinct(config: Config) -> Iterator[str]:
+    rules = [task.rule for task in config.objective.ranking]
+    for rule in sorted({rule for rule in rules if rules.count(rule) > 1}):
+        yield f"objective.ranking names {rule!r} more than once; figures are told apart by the rule"
 
 
 def _weights_not_all_zero(config: Config) -> Iterator[str]:
@@ -67,8 +99,15 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _bf16_keeps_master_weights,
     _known_stage,
     _optimizer_given,
+    _heads_fit_the_backbone,
+    _weighter_fits,
+    _tasks_distinct,
     _weights_not_all_zero,
 )
+
+
+def _zero_stage(config: Config) -> int:
+    return config.deepspeed.get("zero_optimization", {}).get("stage", 0)
 
 
 def broken_rules(config: Config) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from unigrf_dist.config.task_rule import parse_rule
 
@@ -30,11 +30,19 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    backbone: Literal["hstu"] = Field("hstu", description="Sequence transducer over the interleaved tokens.")
+    backbone: Literal["hstu", "llama"] = Field(
+        "hstu", description="Sequence transducer over the interleaved tokens."
+    )
     width: int = Field(50, ge=1, description="Width of item vectors and hidden states.")
     blocks: int = Field(2, ge=1, description="Transducer blocks.")
     heads: int = Field(1, ge=1, description="Attention heads per block.")
     head_width: int = Field(50, ge=1, le=256, description="Width of one head's queries, keys and values.")
+    key_heads: int | None = Field(
+        None, ge=1, description="Heads of keys and values, each shared by several of queries; `llama` only."
+    )
+    feedforward_width: int | None = Field(
+        None, ge=1, description="Width between the halves of SwiGLU, 8/3 of `width` if left out; `llama` only."
+    )
     dropout: float = Field(0.2, ge=0.0, lt=1.0, description="Dropout on the token vectors and inside each block.")
     time_buckets: int = Field(64, ge=2, description="Logarithmic buckets of the attention's time bias.")
     position_bias: bool = Field(True, description="Learned attention bias per relative position.")
@@ -58,11 +66,11 @@ class TableConfig(Section):
 
 
 class RetrievalConfig(Section):
-    negatives: Literal["full", "sampled", "in_batch"] = Field(
+    negatives: Literal["full", "sampled", "in_batch", "mixed"] = Field(
         "full",
-        description="Softmax over the catalogue, over shared samples, or over the items of the rank's batch.",
+        description="Softmax over the catalogue, shared samples, the items of the rank's batch, or the last two.",
     )
-    num_negatives: int = Field(512, ge=1, description="Shared samples per step (`sampled` only).")
+    num_negatives: int = Field(512, ge=1, description="Shared samples per step (`sampled` and `mixed`).")
     distribution: Literal["uniform", "log_popularity"] = Field(
         "uniform", description="How samples are drawn; `log_popularity` is Zipfian in the popularity rank."
     )
@@ -84,15 +92,54 @@ class RankingTask(Section):
 
 
 class WeighterConfig(Section):
-    strategy: Literal["static"] = Field("static", description="How the two task losses are balanced.")
-    retrieval: float = Field(1.0, ge=0)
+    strategy: Literal["gradient", "descent_rate", "uncertainty", "static"] = Field(
+        "static", description="How the two task losses are balanced."
+    )
+    retrieval: float = Field(
+        1.0, ge=0, description="With `ranking` the proportion that `static` keeps and the others start from."
+    )
     ranking: float = Field(1.0, ge=0)
+    gamma: float = Field(0.5, ge=0, description="Favour for the task that lags behind (`gradient`); 0 for none.")
+    window_steps: int = Field(50, ge=1, description="Steps of a window of losses (`descent_rate`).")
+    temperature: float = Field(2.0, gt=0, description="Of the softmax over the tasks (`descent_rate`).")
+    smoothing: float = Field(
+        0.98, ge=0, lt=1, description="Share of the old in the smoothed norms, losses and weights, per step."
+    )
+    warmup_steps: int = Field(100, ge=0, description="Steps before the weights leave their start.")
+    min_weight: float = Field(0.05, ge=0, le=1, description="Least weight of a task; both sum to 2.")
+    exact_every_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Also measure both norms at the last block's parameters every so many steps, for comparison.",
+    )
+
+
+class EnhancerConfig(Section):
+    proposals: int = Field(8, ge=1, description="Candidate tokens of each user.")
+    hard_negatives: int = Field(4, ge=0, description="Proposals that become a user's own negatives, at most.")
+    favourites: int = Field(2, ge=0, description="Proposals that become soft positives, at most.")
+    threshold: float = Field(
+        0.9, ge=0, le=1, description="Probability of the first ranking task above which a proposal is liked."
+    )
+    soft_weight: float = Field(0.1, ge=0, description="Weight of a soft positive; an event's is 1.")
+    warmup_epochs: int = Field(5, ge=1, description="Epochs before the first proposals ride along.")
+    round_epochs: int = Field(1, ge=1, description="Epochs after which proposals are renewed.")
+
+    @model_validator(mode="after")
+    def _within_the_proposals(self) -> EnhancerConfig:
+        if max(self.hard_negatives, self.favourites) > self.proposals:
+            raise ValueError(
+                f"hard_negatives = {self.hard_negatives} and favourites = {self.favourites} "
+                f"must not exceed proposals = {self.proposals}"
+            )
+        return self
 
 
 class ObjectiveConfig(Section):
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: list[RankingTask] = Field(min_length=1, max_length=16, description="One logit per task.")
     weighter: WeighterConfig = WeighterConfig()
+    enhancer: EnhancerConfig | None = Field(None, description="Let ranking teach retrieval; off if left out.")
 
 
 class SelectionConfig(Section):

@@ -21,6 +21,8 @@ class JaggedBatch:
         timestamps: ``[E]`` int64, seconds.
         offsets: ``[B + 1]`` int64, starts at 0 and ends at ``E``.
         user_ids: ``[B]`` int64, dense user ids.
+        older_item_ids: ``[S]`` int64, items of the users' events before these, where somebody asked for them.
+        older_offsets: ``[B + 1]`` int64, which of them are whose.
     """
 
     item_ids: Tensor
@@ -28,6 +30,8 @@ class JaggedBatch:
     timestamps: Tensor
     offsets: Tensor
     user_ids: Tensor
+    older_item_ids: Tensor | None = None
+    older_offsets: Tensor | None = None
 
     @property
     def num_users(self) -> int:
@@ -48,8 +52,9 @@ class JaggedBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> JaggedBatch:
         """The same batch on ``device``."""
-        moved = (getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self))
-        return JaggedBatch(*moved)
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {n: t.to(device, non_blocking=non_blocking) for n, t in held.items() if t is not None}
+        return JaggedBatch(**moved)
 
     @staticmethod
     def empty() -> JaggedBatch:

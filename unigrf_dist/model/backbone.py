@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.hstu import HSTU
+from unigrf_dist.model.llama import Llama
 from unigrf_dist.model.tokens import TokenLayout
 
 
@@ -24,7 +25,7 @@ class Backbone(Protocol):
         """
 
 
-def build_backbone(config: ModelConfig, *, max_tokens: int, kernel: str) -> nn.Module:
+def build_backbone(config: ModelConfig, *, max_tokens: int, kernel: str) -> HSTU | Llama:
     """The backbone that ``config.backbone`` names, for sequences of at most ``max_tokens`` tokens."""
-    backbones = {"hstu": HSTU}
+    backbones: dict[str, type[HSTU] | type[Llama]] = {"hstu": HSTU, "llama": Llama}
     return backbones[config.backbone](config, max_tokens=max_tokens, kernel=kernel)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unigrf_dist.config.schema import ModelConfig
+from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.tokens import TokenLayout
 from unigrf_kernels.hstu_layer import gated_norm_dropout, norm_project_silu
 from unigrf_kernels.jagged_attention import jagged_attention
@@ -31,15 +32,11 @@ class HSTUBlock(nn.Module):
         self.norm_weight = nn.Parameter(torch.ones(width))
         self.norm_bias = nn.Parameter(torch.zeros(width))
         self.uvqk = nn.Parameter(torch.randn(width, 4 * inner) * _INIT_STD)
-        self.position_bias = self._bias_table(config.position_bias, heads, max_tokens)
-        self.time_bias = self._bias_table(config.time_bias, heads, config.time_buckets)
+        self.position_bias = bias_table(config.position_bias, heads, max_tokens)
+        self.time_bias = bias_table(config.time_bias, heads, config.time_buckets)
         self.attention_norm_weight = nn.Parameter(torch.ones(inner))
         self.attention_norm_bias = nn.Parameter(torch.zeros(inner))
         self.output = nn.Parameter(nn.init.xavier_uniform_(torch.empty(inner, width)))
-
-    @staticmethod
-    def _bias_table(wanted: bool, heads: int, entries: int) -> nn.Parameter | None:
-        return nn.Parameter(torch.randn(heads, entries) * _INIT_STD) if wanted else None
 
     def forward(self, x: Tensor, layout: TokenLayout, seed: int | None) -> Tensor:
         """``[T, D]`` → ``[T, D]``."""

@@ -1,6 +1,7 @@
 """UniGRF: one transducer, two tasks (Zhang et al., arXiv 2504.16454, section 3).
 
-Shapes: ``E`` events, ``T = 2 E`` tokens, ``B`` users, ``K`` negatives, ``A`` ranking tasks, ``D`` width.
+Shapes: ``E`` events, ``B`` users, ``C`` candidates of each, ``T = 2 E + B C`` tokens, ``K`` negatives, ``A``
+ranking tasks, ``D`` width.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import Config
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.backbone import build_backbone
-from unigrf_dist.model.tokens import has_next_event, interleave, token_layout
+from unigrf_dist.model.entries import next_item_entries
+from unigrf_dist.model.lesson import Lesson, make_lesson, next_proposals
+from unigrf_dist.model.tokens import TokenLayout, has_next_event, pack, token_layout
+from unigrf_dist.objective.enhancer import Proposals, hidden_columns
 from unigrf_dist.objective.negatives import Negatives
 from unigrf_dist.phases import Phases
 from unigrf_kernels.dropout import seeded_dropout
@@ -44,14 +48,18 @@ class UniGRF(nn.Module):
     Args:
         config: the run's configuration.
         labels: ``[num_behaviours][A]`` label of each behaviour code under each ranking task, NaN if none.
+        num_items: size of the catalogue.
         phases: names the loss inside the forward.
     """
 
     labels: Tensor
     task_weights: Tensor
 
-    def __init__(self, config: Config, labels: Sequence[Sequence[float]], phases: Phases) -> None:
+    def __init__(
+        self, config: Config, labels: Sequence[Sequence[float]], *, num_items: int, phases: Phases
+    ) -> None:
         super().__init__()
+        self.num_items = num_items
         self.objective, self.kernel, self.phases = config.objective, config.kernel, phases
         model = config.model
         max_events = config.data.max_events + 1  # the history and the event to predict
@@ -76,8 +84,9 @@ class UniGRF(nn.Module):
         batch: JaggedBatch,
         negatives: Negatives | None = None,
         negative_vectors: Tensor | None = None,
+        proposals: Proposals | None = None,
         seed: int | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor | None, ...]:
         """Both task losses of a batch or, without negatives, its scores.
 
         One forward with the loss inside, so that ZeRO-3 gathers what the loss needs.
@@ -87,70 +96,134 @@ class UniGRF(nn.Module):
             batch: the events.
             negatives: ``K`` items that retrieval tells the next one from.
             negative_vectors: ``[K, D]`` their vectors.
+            proposals: ``C`` items for each user that ride along as candidates.
             seed: of this step's dropout masks; None switches dropout off.
 
         Returns:
-            With negatives: the scalars retrieval_sum and ranking_sum (differentiable, fp32), and ``[4]``
-            retrieval_count, ranking_count and the squared norms of both sums' gradients with respect to the
-            hidden states. Without: the fields of ``SequenceScores``.
+            With negatives: the scalars retrieval_sum and ranking_sum (differentiable, fp32), ``[2]`` the squared
+            norms of both sums' gradients with respect to the hidden states, and ``[B, C]`` the users' next
+            proposals, None without an enhancer. Without negatives: the fields of ``SequenceScores``.
         """
-        hidden = self.encode(items, batch, seed)
+        num_candidates = 0 if proposals is None else proposals.ids.shape[1]
+        layout = self._layout(batch, num_candidates)
+        hidden = self.encode(items, batch, layout, proposals, seed)
         if negatives is None:
             return self._scores(hidden, batch)
         assert negative_vectors is not None
+        lesson = None if proposals is None else self._lesson(hidden, layout, batch, proposals)
         with self.phases("loss"):
-            return self._losses(hidden, items, batch, negatives, negative_vectors)
+            losses = self._losses(hidden, layout, items, batch, negatives, negative_vectors, lesson)
+        if self.objective.enhancer is None:
+            return *losses, None
+        with self.phases("enhancer"):
+            return *losses, next_proposals(
+                hidden,
+                layout,
+                batch,
+                negatives,
+                negative_vectors,
+                proposals,
+                config=self.objective.enhancer,
+                retrieval=self.objective.retrieval,
+                num_items=self.num_items,
+            )
 
-    def encode(self, items: Tensor, batch: JaggedBatch, seed: int | None) -> Tensor:
-        """``[E, D]`` item vectors → ``[T, D]`` hidden states of the interleaved tokens."""
-        layout = token_layout(batch, max_length=self.max_tokens, query_time_visible=self.query_time_visible)
-        positions = self.positions(layout.positions)
+    def encode(
+        self, items: Tensor, batch: JaggedBatch, layout: TokenLayout, proposals: Proposals | None, seed: int | None
+    ) -> Tensor:
+        """``[E, D]`` item vectors → ``[T, D]`` hidden states of the tokens."""
+        asked = torch.cat([layout.positions, batch.lengths.clamp_max(self.positions.num_embeddings - 1)])
+        # One lookup: ZeRO's bookkeeping is wrong for a module that runs twice in a step.
+        positions, behind = self.positions(asked).split([batch.num_events, batch.num_users])
         item_tokens = items.to(positions.dtype) * self.item_scale + positions
-        tokens = interleave(item_tokens, self.behaviours(batch.behaviours) + positions)
+        behaviour_tokens = self.behaviours(batch.behaviours) + positions
+        candidate_tokens = None if proposals is None else self._candidate_tokens(proposals, behind)
+        tokens = pack(item_tokens, behaviour_tokens, candidate_tokens, layout.order)
         if seed is not None:
             tokens = seeded_dropout(tokens, dropout=self.dropout, seed=seed, implementation=self.kernel)
         return self.backbone(tokens, layout, seed)
 
+    def count_positions(self, batch: JaggedBatch) -> Tensor:
+        """``[2]`` fp32, how many predictions of each task the loss of ``batch`` is the sum of."""
+        labelled = ~self.labels[batch.behaviours].isnan()
+        return torch.stack([has_next_event(batch).sum(), labelled.sum()]).float()
+
+    def last_shared_parameters(self) -> list[nn.Parameter]:
+        """Those of the last block, which both tasks read."""
+        return list(self.backbone.blocks[-1].parameters())
+
+    def _layout(self, batch: JaggedBatch, num_candidates: int) -> TokenLayout:
+        return token_layout(
+            batch,
+            max_length=self.max_tokens,
+            query_time_visible=self.query_time_visible,
+            num_candidates=num_candidates,
+        )
+
+    def _candidate_tokens(self, proposals: Proposals, positions: Tensor) -> Tensor:
+        """``[B C, D]``: candidates stand where the user's next item would, and are asked, not learnt from."""
+        vectors = proposals.vectors.to(positions.dtype) * self.item_scale
+        return (vectors + positions[:, None]).detach().flatten(0, 1)
+
+    def _lesson(self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch, proposals: Proposals) -> Lesson:
+        assert self.objective.enhancer is not None
+        with self.phases("enhancer"):
+            return make_lesson(
+                hidden,
+                layout,
+                batch,
+                proposals,
+                head_weight=self.head_weight[0],
+                head_bias=self.head_bias[0],
+                config=self.objective.enhancer,
+                retrieval=self.objective.retrieval,
+            )
+
     def _losses(
         self,
         hidden: Tensor,
+        layout: TokenLayout,
         items: Tensor,
         batch: JaggedBatch,
         negatives: Negatives,
         negative_vectors: Tensor,
+        lesson: Lesson | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         retrieval = self.objective.retrieval
-        events = torch.arange(batch.num_events, device=batch.device)
-        # Every event has a retrieval entry; the last one of a user, which no event follows, weighs nothing.
-        # A selection of rows would cost a host synchronisation per step.
-        follower = (events + 1).clamp(max=max(batch.num_events - 1, 0))
-        next_items = batch.item_ids[follower]
+        entries = next_item_entries(hidden, layout, items, batch)
+        taught: dict[str, Tensor] = {}
+        if lesson is not None:
+            assert self.objective.enhancer is not None
+            entries = entries.and_favourites(lesson, self.objective.enhancer.soft_weight)
+            taught = {
+                "retrieval_users": entries.users,
+                "user_negatives": lesson.hard_vectors,
+                "user_negative_ids": lesson.hard_ids,
+                "negative_mask": hidden_columns(lesson.liked_ids, negatives.ids),
+            }
+        log_q = negatives.item_log_q
         loss = joint_loss(
             hidden,
-            retrieval_rows=2 * events + 1,
-            positives=items[follower].to(hidden.dtype),
-            positive_ids=next_items,
-            retrieval_weights=has_next_event(batch).float(),
+            retrieval_rows=entries.rows,
+            positives=entries.positives,
+            positive_ids=entries.ids,
+            retrieval_weights=entries.weights,
             negatives=negative_vectors.to(hidden.dtype),
             negative_ids=negatives.ids,
-            positive_log_q=None if negatives.item_log_q is None else negatives.item_log_q(next_items),
-            negative_log_q=None if negatives.item_log_q is None else negatives.item_log_q(negatives.ids),
+            positive_log_q=None if log_q is None else log_q(entries.ids),
+            negative_log_q=None if log_q is None else log_q(negatives.ids),
             temperature=retrieval.temperature,
             normalize=retrieval.normalize,
-            ranking_rows=2 * events,
+            ranking_rows=layout.item_rows,
             head_weight=self.head_weight,
             head_bias=self.head_bias,
             labels=self.labels[batch.behaviours].float(),
             task_weights=self.task_weights,
             implementation=self.kernel,
+            **taught,
         )
-        counts_and_norms = [
-            loss.retrieval_count,
-            loss.ranking_count,
-            loss.retrieval_sq_norm,
-            loss.ranking_sq_norm,
-        ]
-        return loss.retrieval_sum, loss.ranking_sum, torch.stack(counts_and_norms)
+        sq_norms = torch.stack([loss.retrieval_sq_norm, loss.ranking_sq_norm])
+        return loss.retrieval_sum, loss.ranking_sum, sq_norms
 
     def _scores(self, hidden: Tensor, batch: JaggedBatch) -> tuple[Tensor, Tensor, Tensor]:
         valid = batch.lengths >= 2

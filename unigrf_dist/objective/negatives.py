@@ -1,7 +1,7 @@
 """Which items the retrieval softmax tells the next one from.
 
-Full catalogue, samples shared by the whole step, or the items of the rank's own batch. Samples are a function
-of (seed, step) alone: every rank draws the same ones, so that N ranks equal one.
+Full catalogue, samples shared by the whole step, the items of the rank's own batch, or both of the latter.
+Samples are a function of (seed, step) alone: every rank draws the same ones, so that N ranks equal one.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ from unigrf_dist.data.batch import JaggedBatch
 
 @dataclass(frozen=True)
 class Negatives:
-    """``K`` items, distinct or not.
+    """``K`` items.
 
     Attributes:
         ids: ``[K]`` int64 item ids.
-        item_log_q: maps item ids to the log of how often a draw of ``K`` is expected to hold them, for the
-            logQ correction (Yi et al., RecSys 2019, equation 3); None when every item is equally likely.
-        in_batch: indices of the items' first events, when their vectors are those of the batch.
+        distinct: whether no id comes twice.
+        item_log_q: maps item ids to the log of how often they are expected among the negatives, for the logQ
+            correction (Yi et al., RecSys 2019, equation 3); None when every item is equally likely.
+        in_batch: ``[N]`` int64 events of the batch, whose vectors are those of the first ``N`` negatives.
     """
 
     ids: Tensor
+    distinct: bool
     item_log_q: Callable[[Tensor], Tensor] | None = None
     in_batch: Tensor | None = None
+
+    @property
+    def looked_up(self) -> Tensor:
+        """``[K - N]`` int64, the negatives that no event of the batch has a vector for."""
+        return self.ids if self.in_batch is None else self.ids[self.in_batch.numel() :]
 
 
 class NegativeSource:
@@ -47,41 +54,62 @@ class NegativeSource:
         self.config, self.seed, self.device = config, seed, device
         self.num_items = popularity.numel()
         self._catalogue = torch.arange(self.num_items, device=device)
+        self._share = (popularity / popularity.sum().clamp_min(1)).to(device)
         # Zipfian sampling asks for ranks: item of each popularity rank, and the rank of each item.
         self._by_rank = torch.argsort(popularity, descending=True, stable=True).to(device)
         self._rank = torch.empty_like(self._by_rank).index_copy_(0, self._by_rank, self._catalogue)
 
     def draw(self, step: int, batch: JaggedBatch) -> Negatives:
         """The negatives of step ``step`` (from 0)."""
-        if self.config.negatives == "full":
-            return Negatives(self._catalogue)
-        if self.config.negatives == "in_batch":
-            return self._from_batch(batch)
-        return self._sampled(step)
+        kind, corrected = self.config.negatives, self.config.logq_correction
+        if kind == "full":
+            return Negatives(self._catalogue, distinct=True)
+        if kind == "sampled":
+            # Uniform samples need no correction: it would be the same for all.
+            log_q = (lambda ids: self._expected_samples(ids).log()) if corrected and self._is_zipfian else None
+            return Negatives(self._samples(step), False, log_q)
+        ids, first = self._batch_items(batch)
+        if kind == "in_batch":
+            return Negatives(ids, True, self._log_q(batch, with_samples=False) if corrected else None, first)
+        both = torch.cat([ids, self._samples(step)])
+        return Negatives(both, False, self._log_q(batch, with_samples=True) if corrected else None, first)
 
-    def _sampled(self, step: int) -> Negatives:
+    @property
+    def _is_zipfian(self) -> bool:
+        return self.config.distribution == "log_popularity"
+
+    def _samples(self, step: int) -> Tensor:
         count = self.config.num_negatives
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        if self.config.distribution == "uniform":
-            return Negatives(torch.randint(self.num_items, (count,), generator=generator).to(self.device))
+        if not self._is_zipfian:
+            return torch.randint(self.num_items, (count,), generator=generator).to(self.device)
         # Inverse transform of P(rank) = log((rank + 2) / (rank + 1)) / log(num_items + 1).
         uniform = torch.rand(count, generator=generator, dtype=torch.float64)
         ranks = torch.exp(uniform * math.log(self.num_items + 1)).long() - 1
-        ids = self._by_rank[ranks.clamp_(0, self.num_items - 1).to(self.device)]
-        return Negatives(ids, self._zipf_log_q if self.config.logq_correction else None)
+        return self._by_rank[ranks.clamp_(0, self.num_items - 1).to(self.device)]
 
-    def _zipf_log_q(self, ids: Tensor) -> Tensor:
+    def _expected_samples(self, ids: Tensor) -> Tensor:
+        """How often each of ``ids`` is expected among the samples."""
+        count = self.config.num_negatives
+        if not self._is_zipfian:
+            return torch.full(ids.shape, count / self.num_items, device=ids.device)
         rank = self._rank[ids].double()
-        probability = torch.log((rank + 2) / (rank + 1)) / math.log(self.num_items + 1)
-        return torch.log(self.config.num_negatives * probability).float()
+        return (count * torch.log((rank + 2) / (rank + 1)) / math.log(self.num_items + 1)).float()
 
-    def _from_batch(self, batch: JaggedBatch) -> Negatives:
-        ids, where, counts = batch.item_ids.unique(return_inverse=True, return_counts=True)
+    def _batch_items(self, batch: JaggedBatch) -> tuple[Tensor, Tensor]:
+        """The batch's items, each once, and the first event of each."""
+        ids, where = batch.item_ids.unique(return_inverse=True)
         first = torch.full_like(ids, batch.num_events)
         first.scatter_reduce_(0, where, torch.arange(batch.num_events, device=self.device), "amin")
-        if not self.config.logq_correction:
-            return Negatives(ids, in_batch=first)
-        # An item stands in the batch in proportion to its frequency there.
-        log_q = torch.zeros(self.num_items, device=self.device)
-        log_q[ids] = torch.log(counts / max(batch.num_events, 1)).float()
-        return Negatives(ids, log_q.__getitem__, in_batch=first)
+        return ids, first
+
+    def _log_q(self, batch: JaggedBatch, *, with_samples: bool) -> Callable[[Tensor], Tensor]:
+        def log_q(ids: Tensor) -> Tensor:
+            # An item is among those of a batch, once, unless every event is of another item.
+            share = self._share[ids].double().clamp(1e-12, 1 - 1e-12)
+            expected = -torch.expm1(batch.num_events * torch.log1p(-share))
+            if with_samples:
+                expected = expected + self._expected_samples(ids)
+            return expected.log().float()
+
+        return log_q

@@ -55,8 +55,12 @@ def measure(parts: Parts, steps: int) -> dict[str, Any]:
     Returns:
         interactions per second over all ranks, milliseconds per step and phase, and peak memory, of rank 0.
     """
-    phases, step, stream = parts.phases, build_step(parts), build_stream(parts)
+    phases, stream = parts.phases, build_stream(parts)
+    step = build_step(parts, stream)
     batches = chain.from_iterable(stream.epoch(epoch) for epoch, _ in enumerate(repeat(None)))
+    if step.proposals is not None:
+        # What is measured is a step after the enhancer's warm-up.
+        step.proposals.fill(parts.dataset.num_items)
     events = torch.zeros(())
     start = 0.0
     for number in range(_WARM_UP_STEPS + steps):
@@ -66,8 +70,8 @@ def measure(parts: Parts, steps: int) -> dict[str, Any]:
             dist.barrier()
             start = time.perf_counter()
         with phases("input"):
-            batch = next(batches).to(parts.runtime.device)
-        events += step(batch, number).num_events.cpu()
+            batch = next(batches)
+        events += step(batch, number, epoch=_renewing_epoch(parts)).num_events.cpu()
     seconds = time.perf_counter() - start
     milliseconds = {name: 1000 * spent / steps for name, spent in phases.seconds.items()}
     milliseconds["other"] = 1000 * seconds / steps - sum(milliseconds.values())
@@ -83,6 +87,12 @@ def measure(parts: Parts, steps: int) -> dict[str, Any]:
         "device": _device_name(parts.runtime.device),
         "torch": torch.__version__,
     }
+
+
+def _renewing_epoch(parts: Parts) -> int:
+    """An epoch in which the enhancer does all of its work."""
+    enhancer = parts.config.objective.enhancer
+    return 0 if enhancer is None else enhancer.warmup_epochs - 1
 
 
 def _peak_memory_mib() -> float:

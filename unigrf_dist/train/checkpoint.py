@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
+from unigrf_dist.objective.proposals import ProposalStore
 from unigrf_dist.train.dense_state import (
     dense_state_template,
     parameter_shape,
@@ -61,11 +65,15 @@ class Checkpoints:
         run: the run's folder.
         engine: DeepSpeed engine.
         table: item table.
+        proposals: of the enhancer, if there is one.
         keep: latest checkpoints to keep; the best one stays besides.
     """
 
-    def __init__(self, run: Path, engine: Any, table: ItemTable, *, keep: int) -> None:
+    def __init__(
+        self, run: Path, engine: Any, table: ItemTable, proposals: ProposalStore | None = None, *, keep: int
+    ) -> None:
         self.folder, self.engine, self.table, self.keep = run / "checkpoints", engine, table, keep
+        self.proposals = proposals
 
     def save(self, state: TrainState, *, best: bool = False) -> Path:
         """Write the state after ``state.step`` updates and make it the latest (and best) one.
@@ -79,7 +87,10 @@ class Checkpoints:
         if not place.exists():
             try:
                 _on_main(lambda: _fresh_folder(partial))
-                dcp.save(self._tensors(read_dense_state(self.engine)), checkpoint_id=partial)
+                tensors = self._tensors(read_dense_state(self.engine))
+                if self.proposals is not None:
+                    tensors["proposals"] = {f"{dist.get_rank():05d}": self.proposals.state()}
+                dcp.save(tensors, checkpoint_id=partial)
                 _on_main(lambda: _publish(partial, place, {"model": self._signature(), "train": asdict(state)}))
             except (CheckpointException, OSError, _MainRankError) as failure:
                 error = _reason(failure)
@@ -113,6 +124,7 @@ class Checkpoints:
         write_dense_state(self.engine, tensors["dense"], step=state.step)
         if not weights_only:
             self._restore_schedule(state)
+            self._restore_proposals(place)
         return state
 
     def resolve(self, name: str) -> Path:
@@ -143,6 +155,19 @@ class Checkpoints:
             # The scheduler's state does not bring the rate back into the parameter groups.
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = state.learning_rate
+
+    def _restore_proposals(self, place: Path) -> None:
+        """Read the parts of all ranks that saved, and keep what is this rank's."""
+        if self.proposals is None:
+            return
+        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        for key, saved in dcp.FileSystemReader(place).read_metadata().state_dict_metadata.items():
+            if key.startswith("proposals.") and isinstance(saved, TensorStorageMetadata):
+                _, rank, name = key.split(".")
+                parts[rank][name] = torch.empty(saved.size, dtype=saved.properties.dtype)
+        for rank, part in parts.items():
+            dcp.load({"proposals": {rank: part}}, checkpoint_id=place)
+            self.proposals.load(part)
 
     def _tensors(self, dense: dict[str, Any]) -> dict[str, Any]:
         return {"table": self.table.state(), "dense": dense}

@@ -9,7 +9,9 @@ import torch
 from unigrf_dist.data import TrainStream
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.evaluate.evaluator import evaluate
+from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
+from unigrf_dist.objective.proposals import ProposalStore
 from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.train.build import Parts
 from unigrf_dist.train.checkpoint import Checkpoints, TrainState
@@ -21,9 +23,9 @@ from unigrf_dist.train.stop import StopRequest
 from unigrf_dist.train.telemetry import Reporter
 
 
-def build_step(parts: Parts) -> TrainStep:
-    """The training step over ``parts``."""
-    config, device = parts.config, parts.runtime.device
+def build_step(parts: Parts, stream: TrainStream) -> TrainStep:
+    """The training step over ``parts``, for the users of ``stream``."""
+    config, device, enhancer = parts.config, parts.runtime.device, parts.config.objective.enhancer
     return TrainStep(
         parts.engine,
         parts.table,
@@ -34,6 +36,8 @@ def build_step(parts: Parts) -> TrainStep:
             device=device,
         ),
         build_weighter(config.objective.weighter, device),
+        ExactNorms(parts.engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
+        None if enhancer is None else ProposalStore(enhancer, stream.user_ids),
         table_rate_ratio=config.tables.learning_rate / base_learning_rate(config),
         seed=config.train.seed,
         phases=parts.phases,
@@ -52,6 +56,7 @@ def build_stream(parts: Parts) -> TrainStream:
         seed=config.train.seed,
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
+        older_items=config.objective.enhancer is not None,
     )
 
 
@@ -66,9 +71,12 @@ class Trainer:
 
     def __init__(self, parts: Parts, run: Path, *, resume: bool) -> None:
         self.parts, self.config, self.runtime = parts, parts.config, parts.runtime
-        self.step, self.stream = build_step(parts), build_stream(parts)
+        self.stream = build_stream(parts)
+        self.step = build_step(parts, self.stream)
         self.selection = Selection(self.config.train.selection)
-        self.checkpoints = Checkpoints(run, parts.engine, parts.table, keep=self.config.train.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            run, parts.engine, parts.table, self.step.proposals, keep=self.config.train.keep_checkpoints
+        )
         self.state = self._resumed() if resume else TrainState(world_size=self.runtime.world_size)
         total = self.stream.steps_per_epoch * self.config.train.epochs
         self.reporter = Reporter(run, total_steps=total, done_steps=self.state.step, speaks=self.runtime.is_main)
@@ -107,8 +115,7 @@ class Trainer:
         return True
 
     def _train_on(self, batch: JaggedBatch) -> StepOutcome:
-        on_device = batch.to(self.runtime.device, non_blocking=True)
-        outcome = self.step(on_device, self.state.step, stop_asked=bool(self.stop))
+        outcome = self.step(batch, self.state.step, epoch=self.state.epoch, stop_asked=bool(self.stop))
         self.state.step += 1
         self.state.step_in_epoch += 1
         return outcome

@@ -1,4 +1,4 @@
-"""One training step: lookup, forward with the losses, global reduction, weighting, backward, update."""
+"""One training step: lookup, forward with the losses, weighting, backward, update."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.tables import ItemTable
-from unigrf_dist.objective.negatives import NegativeSource
-from unigrf_dist.objective.weighter import Weighter
+from unigrf_dist.objective.enhancer import Proposals
+from unigrf_dist.objective.exact_norms import ExactNorms
+from unigrf_dist.objective.negatives import Negatives, NegativeSource
+from unigrf_dist.objective.proposals import ProposalStore
+from unigrf_dist.objective.weighter import NUM_TASKS, Weighter
 from unigrf_dist.phases import Phases
 
 _SEEDS_PER_STEP = 4096  # room for a dropout seed of each layer and rank
@@ -27,6 +30,7 @@ class StepOutcome:
         losses: ``[2]``, mean retrieval and ranking loss.
         weights: ``[2]``, their weights.
         grad_norms: ``[2]``, norms of their gradients with respect to the hidden states.
+        exact_norms: ``[2]``, the same with respect to the last block's parameters, in steps that measure them.
         num_events: ``[]``, events of the global batch.
         stop_asked: ``[]``, how many ranks were asked to stop.
     """
@@ -35,6 +39,7 @@ class StepOutcome:
     losses: Tensor
     weights: Tensor
     grad_norms: Tensor
+    exact_norms: Tensor | None
     num_events: Tensor
     stop_asked: Tensor
 
@@ -49,6 +54,8 @@ class TrainStep:
         table: the item table.
         negatives: draws the step's negatives.
         weighter: balances the tasks.
+        exact_norms: measures what the weighter estimates.
+        proposals: of the enhancer, if there is one.
         table_rate_ratio: the table's learning rate as a multiple of the dense one, whose schedule it follows.
         seed: of the dropout masks.
         phases: names the parts of the step.
@@ -60,64 +67,102 @@ class TrainStep:
         table: ItemTable,
         negatives: NegativeSource,
         weighter: Weighter,
+        exact_norms: ExactNorms,
+        proposals: ProposalStore | None,
         *,
         table_rate_ratio: float,
         seed: int,
         phases: Phases,
     ) -> None:
         self.engine, self.table, self.negatives, self.weighter = engine, table, negatives, weighter
+        self.exact_norms, self.proposals = exact_norms, proposals
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.seed, self.phases = seed, phases
         self._table_rate_ratio = table_rate_ratio
 
-    def __call__(self, batch: JaggedBatch, step: int, *, stop_asked: bool = False) -> StepOutcome:
-        """Train on this rank's share ``batch`` of global step ``step`` (from 0); collective."""
-        phase = self.phases
+    def __call__(self, batch: JaggedBatch, step: int, *, epoch: int = 0, stop_asked: bool = False) -> StepOutcome:
+        """Train on this rank's share of global step ``step`` (from 0); collective.
+
+        Args:
+            batch: the share, on the host.
+            step: of the run.
+            epoch: that it belongs to; the enhancer works in rounds of epochs.
+            stop_asked: whether this rank was asked to stop.
+        """
+        phase, host_users = self.phases, batch.user_ids
+        batch = batch.to(self.table.device, non_blocking=True)
         self.table.begin_step(step, self.learning_rate * self._table_rate_ratio)
+        # What the batch alone determines is reduced while the forward runs, what the forward finds while the
+        # backward runs.
+        known = _Reduction(self._known(batch, stop_asked))
         with phase("tables"):
             negatives = self.negatives.draw(step, batch)
-            items, negative_vectors = self._lookup(batch, negatives.ids, negatives.in_batch)
+            items, negative_vectors, proposals = self._lookup(batch, negatives, self._proposed(host_users))
         with phase("forward"):
-            *sums, counts_and_norms = self.engine(
-                items, batch, negatives, negative_vectors, seed=self._dropout_seed(step)
-            )
+            inputs = (items, batch, negatives, negative_vectors, proposals, self._dropout_seed(step))
+            *sums, sq_norms, next_proposals = self.engine(*inputs)
         with phase("collectives"):
-            outcome, counts = self._reduce(sums, counts_and_norms, batch.num_events, stop_asked)
+            counts, (events, stops) = known.result().split([NUM_TASKS, 2])
+            counts = counts.clamp(min=1.0)
+            found = _Reduction(torch.cat([torch.stack(sums).detach(), sq_norms]))
+        with phase("weighter"):
+            exact_norms = self.exact_norms.measure(step, lambda: self.engine.module(*inputs), counts)
+            weights = self.weighter.weights
         with phase("backward"):
             # Dense and table gradients are averaged over the ranks, the loss is a mean over the positions of
             # all ranks: hence the factor.
-            shares = torch.stack(sums) / counts * outcome.weights
+            shares = torch.stack(sums) / counts * weights
             self.engine.backward(shares.sum() * self.world_size)
+        with phase("collectives"):
+            totals, sq_norms = found.result().split(NUM_TASKS)
+            losses, grad_norms = totals / counts, sq_norms.sqrt() / counts
+            torch._assert_async(torch.isfinite(losses).all(), "a task's loss is not finite")
+        with phase("weighter"):
+            self.weighter.observe(losses, grad_norms)
         with phase("optimizer"):
             self.engine.step()
-        return outcome
+        if self.proposals is not None and self.proposals.renews(epoch):
+            self.proposals.write(host_users, next_proposals)
+        return StepOutcome((losses * weights).sum(), losses, weights, grad_norms, exact_norms, events, stops)
 
     @property
     def learning_rate(self) -> float:
         return float(self.engine.optimizer.param_groups[0]["lr"])
 
-    def _lookup(self, batch: JaggedBatch, negative_ids: Tensor, in_batch: Tensor | None) -> tuple[Tensor, Tensor]:
-        if in_batch is not None:
-            items = self.table.lookup(batch.item_ids)
-            return items, items[in_batch]
-        vectors = self.table.lookup(torch.cat([batch.item_ids, negative_ids]))
-        return vectors[: batch.num_events], vectors[batch.num_events :]
+    def _proposed(self, users: Tensor) -> Tensor | None:
+        return None if self.proposals is None else self.proposals.read(users)
 
-    def _reduce(
-        self, sums: list[Tensor], counts_and_norms: Tensor, num_events: int, stop_asked: bool
-    ) -> tuple[StepOutcome, Tensor]:
-        """One packed all-reduce; the decisions taken from it are the same on every rank."""
-        local = torch.tensor([num_events, stop_asked], dtype=torch.float32, device=counts_and_norms.device)
-        packed = torch.cat([torch.stack(sums).detach(), counts_and_norms.detach(), local])
-        dist.all_reduce(packed)
-        totals, counts, sq_norms, (events, stops) = packed.split([2, 2, 2, 2])
-        counts = counts.clamp(min=1.0)
-        losses, grad_norms = totals / counts, sq_norms.sqrt() / counts
-        # Before backward, because the fused table update happens inside it.
-        torch._assert_async(torch.isfinite(losses).all(), "a task's loss is not finite")
-        weights = self.weighter.update(losses, grad_norms)
-        return StepOutcome((losses * weights).sum(), losses, weights, grad_norms, events, stops), counts
+    def _lookup(
+        self, batch: JaggedBatch, negatives: Negatives, proposed: Tensor | None
+    ) -> tuple[Tensor, Tensor, Proposals | None]:
+        """Vectors of the batch's items, of the negatives and of the proposals, in one exchange."""
+        ids = [batch.item_ids, negatives.looked_up]
+        if proposed is not None:
+            proposed = proposed.to(batch.device, non_blocking=True)
+            ids.append(proposed.clamp_min(0).flatten())
+        items, drawn, *rest = self.table.lookup(torch.cat(ids)).split([part.numel() for part in ids])
+        vectors = drawn if negatives.in_batch is None else torch.cat([items[negatives.in_batch], drawn])
+        if proposed is None:
+            return items, vectors, None
+        return items, vectors, Proposals(proposed, rest[0].unflatten(0, proposed.shape))
+
+    def _known(self, batch: JaggedBatch, stop_asked: bool) -> Tensor:
+        """``[4]``: positions of both tasks, events, whether this rank was asked to stop."""
+        local = torch.tensor([batch.num_events, stop_asked], dtype=torch.float32, device=batch.device)
+        return torch.cat([self.engine.module.count_positions(batch), local])
 
     def _dropout_seed(self, step: int) -> int:
         """Of (seed, step, rank) alone: a resumed run draws the masks of an uninterrupted one."""
         return ((self.seed * 1_000_003 + step) * self.world_size + self.rank) * _SEEDS_PER_STEP % (1 << 62)
+
+
+class _Reduction:
+    """A sum over all ranks under way."""
+
+    def __init__(self, local: Tensor) -> None:
+        self._total = local.contiguous()
+        self._work = dist.all_reduce(self._total, async_op=True)
+
+    def result(self) -> Tensor:
+        self._work.wait()
+        return self._total

@@ -66,6 +66,9 @@ class Reporter:
         values = torch.cat([outcome.loss[None], outcome.losses, outcome.weights, outcome.grad_norms]).tolist()
         names = ("loss", "loss_retrieval", "loss_ranking", "weight_retrieval", "weight_ranking")
         figures = dict(zip((*names, "grad_norm_retrieval", "grad_norm_ranking"), values, strict=True))
+        if outcome.exact_norms is not None:
+            exact = outcome.exact_norms.tolist()
+            figures.update(exact_norm_retrieval=exact[0], exact_norm_ranking=exact[1])
         figures.update(lr=learning_rate, events_per_second=rate, seconds=seconds)
         self._write({"kind": "step", "step": step, "epoch": epoch, **figures})
         self._scalars(step, figures)

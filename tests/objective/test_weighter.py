@@ -1,0 +1,109 @@
+"""Weighters: what they balance, how they start, and steps that teach nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from unigrf_dist.config.schema import WeighterConfig
+from unigrf_dist.objective.weighter import Weighter, build_weighter
+
+ADAPTIVE = ["gradient", "descent_rate", "uncertainty"]
+CPU = torch.device("cpu")
+
+
+def weighter(strategy: str, **config: Any) -> Weighter:
+    given = {"warmup_steps": 0, "smoothing": 0.9, "min_weight": 0.0, "window_steps": 5, **config}
+    return build_weighter(WeighterConfig(strategy=strategy, **given), CPU)
+
+
+def feed(built: Weighter, losses: list[float], norms: list[float], steps: int) -> torch.Tensor:
+    for _ in range(steps):
+        built.observe(torch.tensor(losses), torch.tensor(norms))
+    return built.weights
+
+
+def test_gradient_balances_the_weighted_norms() -> None:
+    weights = feed(weighter("gradient", gamma=0.0), [6.0, 0.6], [0.03, 0.004], 200)
+    assert torch.isclose(weights[0] * 0.03, weights[1] * 0.004, rtol=1e-3)
+
+
+def test_gradient_honours_the_configured_proportion() -> None:
+    weights = feed(weighter("gradient", gamma=0.0, retrieval=3.0), [6.0, 0.6], [0.03, 0.004], 300)
+    assert torch.isclose(weights[0] * 0.03, 3 * weights[1] * 0.004, rtol=1e-3)
+
+
+def test_gradient_favours_the_task_whose_loss_fell_less() -> None:
+    built = weighter("gradient", gamma=1.0)
+    feed(built, [6.0, 0.6], [1.0, 1.0], 1)
+    weights = feed(built, [3.0, 0.6], [1.0, 1.0], 400)
+    assert torch.isclose(weights[1] / weights[0], torch.tensor(2.0), rtol=1e-2)
+
+
+def test_descent_rate_favours_the_task_whose_loss_falls_more_slowly() -> None:
+    built = weighter("descent_rate", temperature=1.0, smoothing=0.0)
+    feed(built, [6.0, 0.6], [1.0, 1.0], 5)
+    weights = feed(built, [3.0, 0.6], [1.0, 1.0], 5)
+    assert torch.allclose(weights, 2 * torch.softmax(torch.tensor([0.5, 1.0]), 0))
+
+
+def test_uncertainty_weighs_by_the_inverse_loss() -> None:
+    weights = feed(weighter("uncertainty"), [6.0, 0.6], [1.0, 1.0], 200)
+    assert torch.isclose(weights[1] / weights[0], torch.tensor(10.0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("strategy", [*ADAPTIVE, "static"])
+def test_weights_start_from_the_configured_proportion_and_sum_to_two(strategy: str) -> None:
+    built = weighter(strategy, retrieval=3.0, ranking=1.0, warmup_steps=3)
+    assert built.weights.tolist() == [1.5, 0.5]
+    assert feed(built, [6.0, 0.6], [0.03, 0.004], 3).tolist() == [1.5, 0.5]
+    assert torch.isclose(feed(built, [5.0, 0.6], [0.03, 0.004], 20).sum(), torch.tensor(2.0))
+
+
+def test_no_weight_falls_below_the_least() -> None:
+    weights = feed(weighter("gradient", min_weight=0.3), [6.0, 0.6], [1.0, 1e-4], 200)
+    assert torch.allclose(weights, torch.tensor([0.3, 1.7]))
+
+
+@pytest.mark.parametrize("strategy", ADAPTIVE)
+@pytest.mark.parametrize(
+    ("losses", "norms"),
+    [([6.0, 0.0], [0.03, 0.0]), ([6.0, 0.6], [0.03, float("nan")]), ([6.0, 0.6], [0.03, float("inf")])],
+    ids=["missing", "nan", "infinite"],
+)
+def test_a_task_without_a_usable_norm_is_not_learnt_from(
+    strategy: str, losses: list[float], norms: list[float]
+) -> None:
+    built, other = weighter(strategy), weighter(strategy)
+    for one in (built, other):
+        feed(one, [6.0, 0.6], [0.03, 0.004], 30)
+    feed(built, losses, norms, 5)
+    feed(other, [6.0, 0.6], [0.03, 0.004], 5)
+    assert torch.isfinite(built.weights).all()
+    # The values that did arrive are those of before, so nothing else than the missing ones could differ.
+    assert torch.allclose(built.weights, other.weights, rtol=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ADAPTIVE)
+def test_a_task_that_never_comes_leaves_the_proportion_finite(strategy: str) -> None:
+    weights = feed(weighter(strategy), [6.0, 0.0], [0.03, 0.0], 50)
+    assert torch.isfinite(weights).all()
+    assert torch.isclose(weights.sum(), torch.tensor(2.0))
+
+
+@pytest.mark.parametrize("strategy", ADAPTIVE)
+def test_a_restored_weighter_goes_on_bit_equal(strategy: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    steps = [torch.rand(2, 2, generator=generator) + 0.1 for _ in range(40)]
+    through, first, second = (weighter(strategy, warmup_steps=4) for _ in range(3))
+    for losses, norms in steps:
+        through.observe(losses, norms)
+    for losses, norms in steps[:17]:
+        first.observe(losses, norms)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for losses, norms in steps[17:]:
+        second.observe(losses, norms)
+    assert torch.equal(through.weights, second.weights)

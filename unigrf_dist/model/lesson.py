@@ -1,0 +1,119 @@
+"""The enhancer inside a forward: candidates' hidden states in, what retrieval is to learn from them out.
+
+Shapes: ``B`` users, ``C`` candidates, ``m`` own negatives, ``f`` favourites, ``K`` negatives, ``D`` width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unigrf_dist.config.schema import EnhancerConfig, RetrievalConfig
+from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.model.tokens import TokenLayout
+from unigrf_dist.objective.enhancer import NO_ITEM, Proposals, advise, propose
+from unigrf_dist.objective.negatives import Negatives
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What ranking teaches retrieval in a step.
+
+    Attributes:
+        rows: ``[B]`` int64, token behind each user's last event.
+        hard_ids, hard_vectors: ``[B, m]`` and ``[B, m, D]``, the users' own negatives.
+        favourite_ids, favourite_vectors: ``[B, f]`` and ``[B, f, D]``, soft positives of ``rows``.
+        liked_ids: ``[B, C]``, no negatives of the user.
+    """
+
+    rows: Tensor
+    hard_ids: Tensor
+    hard_vectors: Tensor
+    favourite_ids: Tensor
+    favourite_vectors: Tensor
+    liked_ids: Tensor
+
+
+def make_lesson(
+    hidden: Tensor,
+    layout: TokenLayout,
+    batch: JaggedBatch,
+    proposals: Proposals,
+    *,
+    head_weight: Tensor,
+    head_bias: Tensor,
+    config: EnhancerConfig,
+    retrieval: RetrievalConfig,
+) -> Lesson:
+    """Judge the candidates by both tasks.
+
+    Args:
+        hidden: ``[T, D]`` hidden states.
+        layout: places of the candidates.
+        batch: the events.
+        proposals: what the candidates are.
+        head_weight, head_bias: ``[D]`` and ``[]``, ranking head of the task that teaches.
+        config: of the enhancer.
+        retrieval: says how vectors are compared.
+    """
+    rows = last_rows(layout)
+    vectors = proposals.vectors.to(hidden.dtype)
+    with torch.no_grad():
+        # Who has no history has no opinion either.
+        ids = torch.where(batch.lengths[:, None] > 0, proposals.ids, NO_ITEM)
+        query = _direction(hidden[rows], retrieval)
+        scores = torch.einsum("bd,bcd->bc", query, _direction(vectors, retrieval)).float()
+        probabilities = (hidden[layout.candidate_rows] @ head_weight + head_bias).float().sigmoid()
+        advice = advise(ids, scores, probabilities, config)
+    return Lesson(
+        rows,
+        advice.hard_ids,
+        _gather(vectors, advice.hard),
+        advice.favourite_ids,
+        _gather(vectors, advice.favourites),
+        advice.liked_ids,
+    )
+
+
+@torch.no_grad()
+def next_proposals(
+    hidden: Tensor,
+    layout: TokenLayout,
+    batch: JaggedBatch,
+    negatives: Negatives,
+    negative_vectors: Tensor,
+    proposals: Proposals | None,
+    *,
+    config: EnhancerConfig,
+    retrieval: RetrievalConfig,
+    num_items: int,
+) -> Tensor:
+    """``[B, C]`` int64, what retrieval proposes for the next round."""
+    if not batch.num_events:
+        return batch.user_ids.new_full((batch.num_users, config.proposals), NO_ITEM)
+    old = proposals and Proposals(proposals.ids, _direction(proposals.vectors.to(hidden.dtype), retrieval))
+    found = propose(
+        hidden[last_rows(layout)],
+        _direction(negative_vectors.to(hidden.dtype), retrieval),
+        negatives,
+        batch,
+        old,
+        num_proposals=config.proposals,
+        num_items=num_items,
+    )
+    return torch.where(batch.lengths[:, None] > 0, found, NO_ITEM)
+
+
+def last_rows(layout: TokenLayout) -> Tensor:
+    """``[B]`` int64, token of each user's last behaviour; an arbitrary one for users without events."""
+    return (layout.attention.offsets[1:] - layout.candidate_rows.shape[1] - 1).clamp_min(0)
+
+
+def _direction(vectors: Tensor, retrieval: RetrievalConfig) -> Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1, eps=1e-6) if retrieval.normalize else vectors
+
+
+def _gather(vectors: Tensor, places: Tensor) -> Tensor:
+    return vectors.gather(1, places[..., None].expand(-1, -1, vectors.shape[-1]))

@@ -1,0 +1,158 @@
+"""The ranking-driven enhancer (UniGRF, arXiv 2504.16454, section 3.3): the more precise task teaches the other.
+
+A user's *proposals* are items that retrieval scored high in the last round and that the user has not met. They
+ride along as candidate tokens, which see the history and themselves; what ranking and retrieval say of them
+gives retrieval its *hard negatives* and *favourites*. The same forward finds the proposals of the next round.
+
+Shapes: ``B`` users, ``C`` proposals per user, ``K`` negatives, ``D`` width. An id of -1 is no item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unigrf_dist.config.schema import EnhancerConfig
+from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.objective.negatives import Negatives
+
+NO_ITEM = -1
+_WORD_BITS = 32
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What retrieval proposed to the users of a batch.
+
+    Attributes:
+        ids: ``[B, C]`` int64.
+        vectors: ``[B, C, D]``; arbitrary where there is no item.
+    """
+
+    ids: Tensor
+    vectors: Tensor
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the two tasks' views of the proposals teach retrieval.
+
+    Attributes:
+        hard: ``[B, m]`` int64, places among the proposals of the user's own negatives.
+        hard_ids: ``[B, m]`` their ids.
+        favourites: ``[B, f]`` int64, places of the soft positives.
+        favourite_ids: ``[B, f]`` their ids.
+        liked_ids: ``[B, C]``, all proposals that are no negatives of the user.
+    """
+
+    hard: Tensor
+    hard_ids: Tensor
+    favourites: Tensor
+    favourite_ids: Tensor
+    liked_ids: Tensor
+
+
+def advise(ids: Tensor, scores: Tensor, probabilities: Tensor, config: EnhancerConfig) -> Advice:
+    """Sort proposals into disliked ones that are hard to detect, favourites, and the rest.
+
+    Hard to detect is what retrieval scores high relative to ranking: the largest differences of both,
+    standardised over the user's proposals. Proposals with a probability above the threshold are liked: never
+    negatives, and the most probable of them are favourites.
+
+    Args:
+        ids: ``[B, C]`` proposals.
+        scores: ``[B, C]`` retrieval scores.
+        probabilities: ``[B, C]`` of a positive label, from the ranking head.
+        config: how many, and the threshold.
+    """
+    there = ids != NO_ITEM
+    liked = there & (probabilities > config.threshold)
+    relative = _standardised(scores, there) - _standardised(probabilities, there)
+    hard, hard_ids = _best(relative, there & ~liked, ids, config.hard_negatives)
+    favourites, favourite_ids = _best(probabilities, liked, ids, config.favourites)
+    return Advice(hard, hard_ids, favourites, favourite_ids, torch.where(liked, ids, NO_ITEM))
+
+
+def propose(
+    queries: Tensor,
+    vectors: Tensor,
+    negatives: Negatives,
+    batch: JaggedBatch,
+    old: Proposals | None,
+    *,
+    num_proposals: int,
+    num_items: int,
+) -> Tensor:
+    """The proposals of the next round: the best of the step's negatives and of the old proposals.
+
+    A batch holds training events alone, so nothing of the held-out ones can be told from the result.
+
+    Args:
+        queries: ``[B, D]`` hidden state behind each user's last event.
+        vectors: ``[K, D]`` vectors of the negatives, scaled as retrieval scores them.
+        negatives: the step's.
+        batch: whose items, older ones included, the users have met.
+        old: proposals of the last round, their vectors scaled likewise.
+        num_proposals: ``C``.
+        num_items: size of the catalogue.
+
+    Returns:
+        ``[B, C]`` int64, best first.
+    """
+    ids = negatives.ids
+    if not negatives.distinct:
+        ids, where = ids.unique(return_inverse=True)
+        vectors = vectors.new_empty(ids.numel(), vectors.shape[1]).index_copy_(0, where, vectors)
+    column = torch.full((num_items,), ids.numel(), device=ids.device)
+    column[ids] = torch.arange(ids.numel(), device=ids.device)
+    # Met items that are no column fall on a spare one, which is cut off again.
+    scores = torch.nn.functional.pad(queries @ vectors.T, (0, 1))
+    for users, items in _met(batch):
+        scores[users, column[items]] = -torch.inf
+    scores, candidates = scores[:, :-1], ids.expand(queries.shape[0], -1)
+    if old is not None:
+        # An old proposal that is a column too must not come twice.
+        again = (old.ids == NO_ITEM) | (column[old.ids.clamp_min(0)] < ids.numel())
+        old_scores = torch.einsum("bd,bcd->bc", queries, old.vectors).masked_fill(again, -torch.inf)
+        scores, candidates = torch.cat([scores, old_scores], 1), torch.cat([candidates, old.ids], 1)
+    _, best = _best(scores, scores > -torch.inf, candidates, num_proposals)
+    return torch.nn.functional.pad(best, (0, num_proposals - best.shape[1]), value=NO_ITEM)
+
+
+def hidden_columns(liked_ids: Tensor, negative_ids: Tensor) -> Tensor:
+    """``[B, ceil(K / 32)]`` int32 bit masks of the negatives that are among ``liked_ids``."""
+    hidden = torch.zeros(liked_ids.shape[0], negative_ids.numel(), dtype=torch.bool, device=liked_ids.device)
+    for place in range(liked_ids.shape[1]):
+        hidden |= liked_ids[:, place, None] == negative_ids
+    words = torch.nn.functional.pad(hidden, (0, -negative_ids.numel() % _WORD_BITS)).unflatten(1, (-1, _WORD_BITS))
+    bits = torch.ones((), dtype=torch.int32, device=words.device) << torch.arange(
+        _WORD_BITS, dtype=torch.int32, device=words.device
+    )
+    # Distinct bits: the sum is their union, and wraps into the sign as it must.
+    return torch.where(words, bits, 0).sum(-1, dtype=torch.int32)
+
+
+def _met(batch: JaggedBatch) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of user and item: the events of the batch, and those before them."""
+    users = torch.arange(batch.num_users, device=batch.device)
+    met = [(users.repeat_interleave(batch.lengths, output_size=batch.num_events), batch.item_ids)]
+    if batch.older_item_ids is not None and batch.older_offsets is not None:
+        older = users.repeat_interleave(batch.older_offsets.diff(), output_size=batch.older_item_ids.numel())
+        met.append((older, batch.older_item_ids))
+    return met
+
+
+def _standardised(values: Tensor, there: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over each row's entries that are there."""
+    count = there.sum(1, keepdim=True).clamp_min(1)
+    centred = torch.where(there, values - torch.where(there, values, 0.0).sum(1, keepdim=True) / count, 0.0)
+    return centred / (centred.square().sum(1, keepdim=True) / count).sqrt().clamp_min(1e-6)
+
+
+def _best(values: Tensor, allowed: Tensor, ids: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Places and ids of each row's ``number`` largest allowed values, or as many as there are columns."""
+    number = min(number, values.shape[1])
+    best, places = values.masked_fill(~allowed, -torch.inf).topk(number, dim=1)
+    return places, torch.where(best > -torch.inf, ids.gather(1, places), NO_ITEM)
