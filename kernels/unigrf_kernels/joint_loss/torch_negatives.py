@@ -30,6 +30,7 @@ class SharedNegatives:
         self.unit_transposed = self.directions.unit.t().contiguous()
         self.grad_transposed = torch.zeros_like(self.unit_transposed)
         self.space = self.unit_transposed.new_empty(chunk_rows * self.num_columns)
+        self.hidden = None if problem.negative_mask is None else _HiddenColumns(problem)
         self._find_hits()
 
     def _find_hits(self) -> None:
@@ -44,10 +45,9 @@ class SharedNegatives:
 
     def open_block(self, rows: slice, query: Tensor) -> None:
         """Turn to the entries ``rows`` with directions over temperature ``query`` ``[b, D]``."""
-        self.query, self.users = query, None
-        if self.problem.negative_mask is not None:
-            assert self.problem.retrieval_users is not None
-            self.users = self.problem.retrieval_users[rows]
+        self.query = query
+        if self.hidden is not None:
+            self.hidden.open_block(rows)
         bounds = torch.arange(rows.start, rows.stop + self.chunk_rows, self.chunk_rows).clamp_(max=rows.stop)
         self.hit_bounds = self.hits_before[bounds.to(query.device)].tolist()
         begin, end = self.hit_bounds[0], self.hit_bounds[-1]
@@ -66,7 +66,8 @@ class SharedNegatives:
         if self.problem.negative_log_q is not None:
             logits.sub_(self.problem.negative_log_q)
         self._mask_hits(logits, part)
-        self._mask_history(logits, part)
+        if self.hidden is not None:
+            self.hidden.mask(logits, part)
         return logits
 
     def _mask_hits(self, logits: Tensor, part: slice) -> None:
@@ -75,17 +76,6 @@ class SharedNegatives:
         if begin < end:
             cells = self.hit_cells[begin:end] - part.start * self.num_columns
             logits.view(-1).index_fill_(0, cells, -torch.inf)
-
-    def _mask_history(self, logits: Tensor, part: slice) -> None:
-        if self.users is None:
-            return
-        assert self.problem.negative_mask is not None
-        # Entries of one user follow one another as a rule: its bits are unpacked once.
-        users, where = torch.unique_consecutive(self.users[part], return_inverse=True)
-        bit = torch.arange(32, device=logits.device, dtype=torch.int32)
-        words = self.problem.negative_mask.index_select(0, users)
-        hidden = ((words[:, :, None] >> bit) & 1).bool().flatten(1)[:, : self.num_columns]
-        logits.masked_fill_(hidden.index_select(0, where), -torch.inf)
 
     def add_query_gradient(self, query_grad: Tensor, exponentials: Tensor) -> None:
         """Add ``sum_k e_k x_k'`` to ``query_grad`` ``[c, D]``."""
@@ -98,6 +88,38 @@ class SharedNegatives:
     def gradient(self) -> Tensor:
         """``[K, D]``, once all blocks are collected."""
         return self.directions.gradient(self.grad_transposed.t().contiguous())
+
+
+class _HiddenColumns:
+    """The columns that bit masks hide from users, as lists: work and memory grow with the bits that are set."""
+
+    def __init__(self, problem: Problem) -> None:
+        assert problem.negative_mask is not None
+        assert problem.retrieval_users is not None
+        self.entry_users = problem.retrieval_users
+        mask = problem.negative_mask
+        user, word = mask.nonzero(as_tuple=True)
+        bits = (mask[user, word][:, None] >> torch.arange(32, device=mask.device, dtype=torch.int32)) & 1
+        place, bit = bits.nonzero(as_tuple=True)
+        column = word[place] * 32 + bit
+        is_column = column < problem.negative_ids.numel()
+        self.columns = column[is_column]
+        counts = user[place][is_column].bincount(minlength=len(mask))
+        self.bounds = F.pad(counts.cumsum(0), (1, 0)).tolist()
+
+    def open_block(self, rows: slice) -> None:
+        """Turn to the entries ``rows``."""
+        self.users = self.entry_users[rows]
+
+    def mask(self, logits: Tensor, part: slice) -> None:
+        """Hide the columns of a part of the block; the entries of a user follow one another as a rule."""
+        users, counts = torch.unique_consecutive(self.users[part], return_counts=True)
+        start = 0
+        for user, count in zip(users.tolist(), counts.tolist(), strict=True):
+            columns = self.columns[self.bounds[user] : self.bounds[user + 1]]
+            if columns.numel():
+                logits[start : start + count].index_fill_(1, columns, -torch.inf)
+            start += count
 
 
 class UserNegatives:
