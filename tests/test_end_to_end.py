@@ -19,7 +19,11 @@ UNIGRF = [sys.executable, "-m", "unigrf_dist"]
 SMALL = {
     "model": {"width": 16, "blocks": 1, "heads": 1, "head_width": 16, "dropout": 0.1},
     "data": {"max_events": 20},
-    "objective": {"ranking": [{"rule": "rating >= 4"}]},
+    "objective": {
+        "ranking": [{"rule": "rating >= 4"}],
+        "weighter": {"strategy": "gradient", "warmup_steps": 4, "exact_every_steps": 3},
+        "enhancer": {"proposals": 4, "hard_negatives": 2, "favourites": 1, "threshold": 0.5, "warmup_epochs": 1},
+    },
     "train": {"epochs": 4, "global_batch_users": 64, "log_every_steps": 2, "selection": {"every_epochs": 2}},
     "evaluate": {"bootstrap_samples": 50},
     "deepspeed": {
@@ -85,6 +89,17 @@ def test_training_lowers_both_losses_and_logs_them(run: Path) -> None:
     assert list((run / "tensorboard").iterdir())
 
 
+def test_the_weighter_moves_the_enhancer_teaches_and_exact_norms_are_logged(run: Path) -> None:
+    steps = records(run, "step")
+    assert steps[0]["weight_ranking"] == 1.0
+    assert steps[-1]["weight_ranking"] > 1.0  # ranking has the smaller gradient
+    assert steps[0]["hard_negatives"] == 0
+    assert steps[-1]["hard_negatives"] + steps[-1]["favourites"] > 0
+    exact = records(run, "exact_norms")
+    assert [record["step"] for record in exact] == [1, 4, 7, 10, 13, 16, 19]
+    assert all(record["exact_retrieval"] > 0 and record["exact_ranking"] > 0 for record in exact)
+
+
 def test_one_rank_and_two_ranks_evaluate_to_the_same_figures(run: Path) -> None:
     figures = []
     for ranks in (1, 2):
@@ -102,6 +117,8 @@ def test_the_report_is_one_file_that_loads_nothing(run: Path) -> None:
     assert done.returncode == 0, done.stderr
     page = (run / "report.html").read_text()
     assert "<svg" in page
+    assert "Given by the enhancer" in page
+    assert "Correlation of the logarithms" in page
     assert 'src="http' not in page
     assert 'href="http' not in page
 
@@ -146,6 +163,19 @@ def latest(run: Path) -> str:
             ["train", "--config", "{config}", "--run", "x", "--set", "objective.ranking=[{rule: stars > 1}]"],
             "needs 'stars'",
         ),
+        (
+            ["train", "--config", "{config}", "--run", "x", "--set", "deepspeed.zero_optimization.stage=3"],
+            "exact_every_steps needs whole parameters",
+        ),
+        (
+            ["train", "--config", "{config}", "--run", "x", "--set", "objective.weighter.ranking=0"],
+            "to train one task use static",
+        ),
+        (
+            ["train", "--config", "{config}", "--run", "x", "--set", "objective.enhancer.hard_negatives=9"],
+            "must not exceed proposals = 4",
+        ),
+        (["train", "--config", "{config}", "--run", "x", "--set", "model.key_heads=1"], "remove the key"),
         (["train", "--config", "{config}", "--run", "{run}x", "--resume"], "no run to resume"),
         (["evaluate", "--run", "nowhere"], "nowhere: no run here"),
         (["evaluate", "--run", "{run}", "--split", "train"], "allowed are test and validation"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.lesson import Lesson
 from unigrf_dist.model.tokens import TokenLayout, has_next_event
+from unigrf_dist.objective.enhancer import NO_ITEM
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Entries:
             torch.cat([self.rows, lesson.rows[users]]),
             torch.cat([self.positives, lesson.favourite_vectors.flatten(0, 1)]),
             torch.cat([self.ids, ids.flatten()]),
-            torch.cat([self.weights, weight * (ids.flatten() >= 0)]),
+            torch.cat([self.weights, weight * (ids.flatten() != NO_ITEM)]),
             torch.cat([self.users, users]),
         )
 

@@ -35,6 +35,10 @@ class Lesson:
     favourite_vectors: Tensor
     liked_ids: Tensor
 
+    def counts(self) -> Tensor:
+        """``[2]`` fp32, hard negatives and favourites of all users."""
+        return torch.stack([(ids != NO_ITEM).sum() for ids in (self.hard_ids, self.favourite_ids)]).float()
+
 
 def make_lesson(
     hidden: Tensor,

@@ -100,9 +100,10 @@ class UniGRF(nn.Module):
             seed: of this step's dropout masks; None switches dropout off.
 
         Returns:
-            With negatives: the scalars retrieval_sum and ranking_sum (differentiable, fp32), ``[2]`` the squared
-            norms of both sums' gradients with respect to the hidden states, and ``[B, C]`` the users' next
-            proposals, None without an enhancer. Without negatives: the fields of ``SequenceScores``.
+            With negatives: the scalars retrieval_sum and ranking_sum (differentiable, fp32), ``[4]`` the squared
+            norms of both sums' gradients with respect to the hidden states and how many hard negatives and
+            favourites the enhancer gave, and ``[B, C]`` the users' next proposals, None without an enhancer.
+            Without negatives: the fields of ``SequenceScores``.
         """
         num_candidates = 0 if proposals is None else proposals.ids.shape[1]
         layout = self._layout(batch, num_candidates)
@@ -222,8 +223,9 @@ class UniGRF(nn.Module):
             implementation=self.kernel,
             **taught,
         )
+        given = hidden.new_zeros(2, dtype=torch.float32) if lesson is None else lesson.counts()
         sq_norms = torch.stack([loss.retrieval_sq_norm, loss.ranking_sq_norm])
-        return loss.retrieval_sum, loss.ranking_sum, sq_norms
+        return loss.retrieval_sum, loss.ranking_sum, torch.cat([sq_norms, given])
 
     def _scores(self, hidden: Tensor, batch: JaggedBatch) -> tuple[Tensor, Tensor, Tensor]:
         valid = batch.lengths >= 2

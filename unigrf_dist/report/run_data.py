@@ -32,11 +32,13 @@ class RunLog:
         header: the latest.
         steps: one per report of the training loop.
         validations: one per validation.
+        exact_norms: one per measurement of the exact gradient norms.
     """
 
     header: Record = field(default_factory=dict)
     steps: list[Record] = field(default_factory=list)
     validations: list[Record] = field(default_factory=list)
+    exact_norms: list[Record] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
         """Take in the next line. A resumed run repeats what came after its checkpoint: the repetition counts."""
@@ -44,12 +46,14 @@ class RunLog:
         if kind == "header":
             resumed = record.get("resumed_at_step", 0)
             self.header = record
-            self.steps = [each for each in self.steps if each["step"] <= resumed]
-            self.validations = [each for each in self.validations if each["step"] <= resumed]
+            for records in (self.steps, self.validations, self.exact_norms):
+                records[:] = [each for each in records if each["step"] <= resumed]
         elif kind == "step":
             self.steps.append(record)
         elif kind == "validation":
             self.validations.append(record)
+        elif kind == "exact_norms":
+            self.exact_norms.append(record)
 
     @property
     def seconds(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -63,8 +64,46 @@ def training_section(data: RunData) -> str:
         training_chart("Learning rate", x, rate, x_label=label, scale="from zero", smooth=False),
         training_chart("Events per second", x, speed, x_label=label, scale="from zero"),
     ]
+    lessons = [
+        line(name, key, colour)
+        for name, key, colour in (
+            ("hard negatives", "hard_negatives", SERIES[3]),
+            ("favourites", "favourites", SERIES[1]),
+        )
+    ]
+    if any(np.nansum(each.values) > 0 for each in lessons):
+        charts.append(
+            training_chart("Given by the enhancer, per step", x, lessons, x_label=label, scale="from zero")
+        )
+    if data.log.exact_norms:
+        charts.append(_estimate_chart(data))
     hint = "Means over all positions of all ranks; the strong line is a running median."
     return _section("Training", _grid(charts), hint)
+
+
+def _estimate_chart(data: RunData) -> Chart:
+    """How the estimated proportion of the gradient norms follows the exact one."""
+    records = data.log.exact_norms
+    x, label = _progress(data, records)
+    ratios = {
+        name: _series(records, f"{name}_retrieval") / np.maximum(_series(records, f"{name}_ranking"), 1e-30)
+        for name in ("estimate", "exact")
+    }
+    lines = [
+        Line("at the hidden states (used)", SERIES[3], ratios["estimate"]),
+        Line("at the last block (exact)", SERIES[1], ratios["exact"]),
+    ]
+    title = "Gradient norms, retrieval over ranking"
+    chart = training_chart(title, x, lines, x_label=label, scale="log", smooth=False)
+    return replace(chart, note=f"Correlation of the logarithms: {log_correlation(*ratios.values())}.")
+
+
+def log_correlation(estimate: Floats, exact: Floats) -> str:
+    """Pearson's correlation of the logarithms, in words where it is not defined."""
+    valid = (estimate > 0) & (exact > 0)
+    if valid.sum() < 3:
+        return "too few measurements"
+    return f"{np.corrcoef(np.log(estimate[valid]), np.log(exact[valid]))[0, 1]:.3f} over {valid.sum()} steps"
 
 
 def validation_section(data: RunData) -> str:

@@ -108,6 +108,8 @@ class Trainer:
                 rate = self.step.learning_rate
                 self.reporter.step(self.state.step, self.state.epoch, outcome, rate, events.item())
                 events.zero_()
+            if outcome.exact_norms is not None:
+                self.reporter.exact_norms(self.state.step, self.state.epoch, outcome)
             # One step late, so that the device's queue never runs dry for the look at it.
             if previous is not None and previous.stop_asked.item():
                 return False

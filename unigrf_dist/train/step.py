@@ -31,6 +31,7 @@ class StepOutcome:
         weights: ``[2]``, their weights.
         grad_norms: ``[2]``, norms of their gradients with respect to the hidden states.
         exact_norms: ``[2]``, the same with respect to the last block's parameters, in steps that measure them.
+        lessons: ``[2]``, hard negatives and favourites that the enhancer gave.
         num_events: ``[]``, events of the global batch.
         stop_asked: ``[]``, how many ranks were asked to stop.
     """
@@ -40,6 +41,7 @@ class StepOutcome:
     weights: Tensor
     grad_norms: Tensor
     exact_norms: Tensor | None
+    lessons: Tensor
     num_events: Tensor
     stop_asked: Tensor
 
@@ -100,11 +102,11 @@ class TrainStep:
             items, negative_vectors, proposals = self._lookup(batch, negatives, self._proposed(host_users))
         with phase("forward"):
             inputs = (items, batch, negatives, negative_vectors, proposals, self._dropout_seed(step))
-            *sums, sq_norms, next_proposals = self.engine(*inputs)
+            *sums, norms_and_lessons, next_proposals = self.engine(*inputs)
         with phase("collectives"):
             counts, (events, stops) = known.result().split([NUM_TASKS, 2])
             counts = counts.clamp(min=1.0)
-            found = _Reduction(torch.cat([torch.stack(sums).detach(), sq_norms]))
+            found = _Reduction(torch.cat([torch.stack(sums).detach(), norms_and_lessons]))
         with phase("weighter"):
             exact_norms = self.exact_norms.measure(step, lambda: self.engine.module(*inputs), counts)
             weights = self.weighter.weights
@@ -114,7 +116,7 @@ class TrainStep:
             shares = torch.stack(sums) / counts * weights
             self.engine.backward(shares.sum() * self.world_size)
         with phase("collectives"):
-            totals, sq_norms = found.result().split(NUM_TASKS)
+            totals, sq_norms, lessons = found.result().split(NUM_TASKS)
             losses, grad_norms = totals / counts, sq_norms.sqrt() / counts
             torch._assert_async(torch.isfinite(losses).all(), "a task's loss is not finite")
         with phase("weighter"):
@@ -123,7 +125,9 @@ class TrainStep:
             self.engine.step()
         if self.proposals is not None and self.proposals.renews(epoch):
             self.proposals.write(host_users, next_proposals)
-        return StepOutcome((losses * weights).sum(), losses, weights, grad_norms, exact_norms, events, stops)
+        return StepOutcome(
+            (losses * weights).sum(), losses, weights, grad_norms, exact_norms, lessons, events, stops
+        )
 
     @property
     def learning_rate(self) -> float:

@@ -66,9 +66,8 @@ class Reporter:
         values = torch.cat([outcome.loss[None], outcome.losses, outcome.weights, outcome.grad_norms]).tolist()
         names = ("loss", "loss_retrieval", "loss_ranking", "weight_retrieval", "weight_ranking")
         figures = dict(zip((*names, "grad_norm_retrieval", "grad_norm_ranking"), values, strict=True))
-        if outcome.exact_norms is not None:
-            exact = outcome.exact_norms.tolist()
-            figures.update(exact_norm_retrieval=exact[0], exact_norm_ranking=exact[1])
+        hard, favourites = outcome.lessons.tolist()
+        figures.update(hard_negatives=hard, favourites=favourites)
         figures.update(lr=learning_rate, events_per_second=rate, seconds=seconds)
         self._write({"kind": "step", "step": step, "epoch": epoch, **figures})
         self._scalars(step, figures)
@@ -77,6 +76,16 @@ class Reporter:
             f"ranking {values[2]:.3f} ×{values[4]:.2f}  {rate:,.0f} events/s"
         )
         self._progress.update(self._task, completed=step, epoch=epoch + 1)
+
+    def exact_norms(self, step: int, epoch: int, outcome: StepOutcome) -> None:
+        """Report the exact gradient norms of step ``step`` beside their estimates."""
+        if not self.speaks or outcome.exact_norms is None:
+            return
+        retrieval, ranking, *exact = torch.cat([outcome.grad_norms, outcome.exact_norms]).tolist()
+        figures = {"estimate_retrieval": retrieval, "estimate_ranking": ranking}
+        figures.update(exact_retrieval=exact[0], exact_ranking=exact[1])
+        self._write({"kind": "exact_norms", "step": step, "epoch": epoch, **figures})
+        self._scalars(step, figures)
 
     def validation(self, step: int, epoch: int, figures: dict[str, Any], *, best: bool) -> None:
         """Report validation figures: ``{"retrieval": {...}, "ranking": {task: {...}}}``."""
