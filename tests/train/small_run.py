@@ -89,7 +89,8 @@ def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
     device, seed = start(60).device, config.train.seed
     table = ItemTable(config.tables, num_items=NUM_ITEMS, width=config.model.width, device=device, seed=seed)
     torch.manual_seed(seed)
-    engine = build_engine(config, UniGRF(config, LABELS, num_items=NUM_ITEMS, phases=Phases()))
+    model = UniGRF(config, LABELS, num_items=NUM_ITEMS, phases=Phases())
+    engine = build_engine(config, model, num_users=NUM_USERS)
     enhancer = config.objective.enhancer
     return TrainStep(
         engine,

@@ -14,19 +14,25 @@ from unigrf_dist.model.unigrf import UniGRF
 _NEVER = 1 << 40
 
 
-def build_engine(config: Config, model: UniGRF) -> Any:
-    """Hand ``model`` to DeepSpeed under the configuration's ``deepspeed`` section."""
+def build_engine(config: Config, model: UniGRF, *, num_users: int) -> Any:
+    """Hand ``model`` to DeepSpeed under the configuration's ``deepspeed`` section.
+
+    Args:
+        config: of the run.
+        model: the dense part.
+        num_users: of the data, which say how many steps the run has.
+    """
     engine, *_ = deepspeed.initialize(
         model=model,
         model_parameters=[p for p in model.parameters() if p.requires_grad],
-        config=engine_config(config),
+        config=engine_config(config, num_users=num_users),
         dist_init_required=False,
     )
     return engine
 
 
-def engine_config(config: Config) -> dict[str, Any]:
-    """The section as given, with what belongs to this program: batch sizes and a torch optimizer.
+def engine_config(config: Config, *, num_users: int) -> dict[str, Any]:
+    """The section as given, with what belongs to this program: batch sizes, a torch optimizer, the run's length.
 
     A batch is jagged, so DeepSpeed's own sizes count steps, not samples: one per rank.
     """
@@ -44,6 +50,9 @@ def engine_config(config: Config) -> dict[str, Any]:
         parameters.setdefault("torch_adam", True)
     # Left out, DeepSpeed's "Adam" becomes AdamW with torch's default decay of 0.01.
     parameters.setdefault("weight_decay", 0.0)
+    schedule = section.get("scheduler", {}).get("params", {})
+    if schedule.get("total_num_steps") == "auto":
+        schedule["total_num_steps"] = config.train.epochs * -(-num_users // config.train.global_batch_users)
     return section
 
 
