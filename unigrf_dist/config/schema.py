@@ -47,6 +47,9 @@ class ModelConfig(Section):
     time_buckets: int = Field(64, ge=2, description="Logarithmic buckets of the attention's time bias.")
     position_bias: bool = Field(True, description="Learned attention bias per relative position.")
     time_bias: bool = Field(True, description="Learned attention bias per bucket of time difference.")
+    behaviours_carry_items: bool = Field(
+        False, description="Whether a behaviour's token also holds the vector of its item."
+    )
     query_time_visible: bool = Field(
         False, description="Whether the prediction of the next item knows when it will be asked for."
     )

@@ -65,6 +65,7 @@ class UniGRF(nn.Module):
         max_events = config.data.max_events + 1  # the history and the event to predict
         self.max_tokens = 2 * max_events
         self.dropout, self.query_time_visible = model.dropout, model.query_time_visible
+        self.behaviours_carry_items = model.behaviours_carry_items
         self.item_scale = model.width**0.5
         self.behaviours = nn.Embedding(len(labels), model.width)
         self.positions = nn.Embedding(max_events, model.width)
@@ -137,7 +138,9 @@ class UniGRF(nn.Module):
         # One lookup: ZeRO's bookkeeping is wrong for a module that runs twice in a step.
         positions, behind = self.positions(asked).split([batch.num_events, batch.num_users])
         item_tokens = items.to(positions.dtype) * self.item_scale + positions
-        behaviour_tokens = self.behaviours(batch.behaviours) + positions
+        behaviour_tokens = self.behaviours(batch.behaviours) + (
+            item_tokens if self.behaviours_carry_items else positions
+        )
         candidate_tokens = None if proposals is None else self._candidate_tokens(proposals, behind)
         tokens = pack(item_tokens, behaviour_tokens, candidate_tokens, layout.order)
         if seed is not None:
