@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tests.train.small_features import USER_CODES, small_features
 from unigrf_dist.config.schema import Config
 from unigrf_dist.data.batch import JaggedBatch
 
@@ -54,6 +55,7 @@ def global_batch(step: int, lengths: list[int]) -> list[JaggedBatch]:
                 timestamps=draw(10**6).sort().values,
                 offsets=torch.tensor([0, length]),
                 user_ids=torch.tensor([user]),
+                user_features=USER_CODES[user % len(USER_CODES)],
             )
         )
     return users
@@ -70,6 +72,7 @@ def join(users: list[JaggedBatch]) -> JaggedBatch:
         torch.cat([u.timestamps for u in users]),
         torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
         torch.cat([u.user_ids for u in users]),
+        torch.cat([u.user_features for u in users if u.user_features is not None]),
     )
 
 
@@ -87,7 +90,14 @@ def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
     from unigrf_dist.train.step import TrainStep
 
     device, seed = start(60).device, config.train.seed
-    table = ItemTable(config.tables, num_items=NUM_ITEMS, width=config.model.width, device=device, seed=seed)
+    table = ItemTable(
+        config.tables,
+        num_items=NUM_ITEMS,
+        width=config.model.width,
+        device=device,
+        seed=seed,
+        features=small_features(config, NUM_ITEMS),
+    )
     torch.manual_seed(seed)
     model = UniGRF(config, LABELS, num_items=NUM_ITEMS, phases=Phases())
     engine = build_engine(config, model, num_users=NUM_USERS)
@@ -106,16 +116,18 @@ def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
 
 
 def whole_weights(step: Any) -> dict[str, torch.Tensor]:
-    """All weights of a run, gathered: dense parameters in fp32 by name, and the item table."""
+    """All weights of a run, gathered: dense parameters in fp32 by name, the item table and those of features."""
     import torch.distributed as dist
 
     from unigrf_dist.train.dense_state import read_dense_state
 
     weights = {name: values["weight"] for name, values in read_dense_state(step.engine).items()}
-    table = torch.zeros(NUM_ITEMS, step.table.width)
-    for shard in step.table.shards():
-        rows, columns = shard.weight.shape
-        part = table[shard.row_offset :, shard.column_offset :][:rows, :columns]
-        part.copy_(shard.weight[:, : part.shape[1]])
-    dist.all_reduce(table)
-    return {**weights, "item table": table}
+    for name, num_rows in {"item": NUM_ITEMS, **step.table.features.cardinalities}.items():
+        table = torch.zeros(num_rows, step.table.width)
+        for shard in step.table.shards(name):
+            rows, columns = shard.weight.shape
+            part = table[shard.row_offset :, shard.column_offset :][:rows, :columns]
+            part.copy_(shard.weight[:, : part.shape[1]])
+        dist.all_reduce(table)
+        weights[f"{name} table"] = table
+    return weights

@@ -53,6 +53,19 @@ class ModelConfig(Section):
     query_time_visible: bool = Field(
         False, description="Whether the prediction of the next item knows when it will be asked for."
     )
+    item_features: list[str] = Field(
+        [], description="Side features of items, by name, that enter their tokens; `unigrf inspect` lists them."
+    )
+    user_features: list[str] = Field(
+        [], description="Side features of users that enter all of a user's item tokens."
+    )
+
+    @field_validator("item_features", "user_features")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{repeated[0]} is named twice")
+        return names
 
 
 class TableConfig(Section):

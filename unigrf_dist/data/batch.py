@@ -21,6 +21,7 @@ class JaggedBatch:
         timestamps: ``[E]`` int64, seconds.
         offsets: ``[B + 1]`` int64, starts at 0 and ends at ``E``.
         user_ids: ``[B]`` int64, dense user ids.
+        user_features: ``[B, F]`` int64, codes of the users' side features; None if none are asked for.
         older_item_ids: ``[S]`` int64, items of the users' events before these, where somebody asked for them.
         older_offsets: ``[B + 1]`` int64, which of them are whose.
     """
@@ -30,6 +31,7 @@ class JaggedBatch:
     timestamps: Tensor
     offsets: Tensor
     user_ids: Tensor
+    user_features: Tensor | None = None
     older_item_ids: Tensor | None = None
     older_offsets: Tensor | None = None
 

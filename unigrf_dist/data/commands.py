@@ -35,8 +35,19 @@ def prepare(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MEANING=NAME", help="csv, parquet: user=, item=, timestamp=, behaviour= (repeatable)."
+            metavar="MEANING=NAME",
+            help="csv, parquet: user=, item=, timestamp=; repeatable: behaviour=, item_feature=, user_feature=.",
         ),
+    ] = None,
+    item_features: Annotated[
+        Path | None, typer.Option(help="csv, parquet: file of the item features; has the item column too.")
+    ] = None,
+    user_features: Annotated[
+        Path | None, typer.Option(help="csv, parquet: file of the user features; has the user column too.")
+    ] = None,
+    separator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=CHARACTERS", help="csv, parquet: what parts the values of an item feature."),
     ] = None,
     string_ids: Annotated[bool, typer.Option("--string-ids", help="csv, parquet: ids are text.")] = False,
     time_unit: Annotated[
@@ -53,7 +64,16 @@ def prepare(
     from unigrf_dist.data.prepare import prepare as prepare_dataset
     from unigrf_dist.data.summary import summary_table
 
-    mapping = column_mapping(format, column or [], string_ids=string_ids, time_unit=time_unit, delimiter=delimiter)
+    mapping = column_mapping(
+        format,
+        column or [],
+        string_ids=string_ids,
+        time_unit=time_unit,
+        delimiter=delimiter,
+        separators=separator or [],
+        item_features=item_features,
+        user_features=user_features,
+    )
     with _progress_bar() as progress:
         summary = prepare_dataset(
             format,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from unigrf_dist.data.feature_files import ItemCodes, read_item_codes, user_column
 from unigrf_dist.data.manifest import Manifest, read_manifest, sha256
 from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
 from unigrf_dist.errors import UserError
@@ -23,10 +26,17 @@ _MEND = "copy the data set again, or make it anew with `unigrf prepare`"
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder written by ``unigrf prepare`` or ``unigrf synthesize``."""
+    """A folder written by ``unigrf prepare`` or ``unigrf synthesize``.
+
+    Attributes:
+        path: the folder.
+        manifest: of it.
+        user_features: those that its batches shall hold, in this order.
+    """
 
     path: Path
     manifest: Manifest
+    user_features: tuple[str, ...] = ()
 
     @property
     def num_items(self) -> int:
@@ -43,6 +53,24 @@ class Dataset:
     def raw_item_ids(self) -> pa.Array:
         """``[num_items]`` int64 or string, the raw id of every dense item id."""
         return self._items("raw_id").combine_chunks()
+
+    def with_user_features(self, names: Sequence[str]) -> Dataset:
+        """The same data set, whose batches hold the codes of these user features."""
+        return replace(self, user_features=tuple(names))
+
+    def item_feature(self, name: str) -> ItemCodes:
+        """Codes of all items under an item feature.
+
+        Raises:
+            UserError: the file cannot be read, or is not the manifest's.
+        """
+        record = self.manifest.item_features
+        assert record is not None, "the caller asks the manifest first"
+        file = self.path / record.file
+        try:
+            return read_item_codes(file, self.manifest.features_of("item")[name], self.num_items)
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_MEND}") from error
 
     def _items(self, column: str) -> pa.ChunkedArray:
         file = self.path / self.manifest.items.file
@@ -68,7 +96,7 @@ def open_dataset(path: Path | str, *, verify: bool = False) -> Dataset:
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    for record in (manifest.items, *manifest.shards):
+    for record in manifest.files:
         file = folder / record.file
         try:
             num_bytes = file.stat().st_size
@@ -123,9 +151,10 @@ class RowGroupReader:
             UserError: the shard cannot be read, or is not the manifest's.
         """
         columns = ["user_id", "item_ids", "behaviours", "timestamps"]
+        features = [user_column(name) for name in self._dataset.user_features]
         file = self._shard(shard)
         try:
-            table = file.read_row_group(group, columns=columns, use_threads=False)
+            table = file.read_row_group(group, columns=columns + features, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(shard, f"row group {group}: {_first_line(error)}") from error
         users, items, behaviours, timestamps = (table.column(name).combine_chunks() for name in columns)
@@ -138,7 +167,13 @@ class RowGroupReader:
             items.values.to_numpy(),
             behaviours.values.to_numpy(),
             timestamps.values.to_numpy(),
+            self._codes(table, features),
         )
+
+    @staticmethod
+    def _codes(table: pa.Table, features: Sequence[str]) -> NDArray[np.int32] | None:
+        """``[U, F]`` codes of the users."""
+        return np.stack([table.column(name).to_numpy() for name in features], axis=1) if features else None
 
     def _shard(self, shard: int) -> pq.ParquetFile:
         if shard in self._open:

@@ -24,7 +24,7 @@ Progress = Callable[[str, float], None]
 _SAMPLE = 10
 # Rows of one file; keeps positions of different files apart.
 _FILE_STRIDE = 1 << 40
-_DUCK_TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
+DUCK_TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 
 
 @dataclass
@@ -48,7 +48,7 @@ def load_events(
     Raises:
         UserError: a file cannot be read or lacks a column, or a row is bad and ``on_bad_row`` is ``error``.
     """
-    user, item = _DUCK_TYPES[source.user_type], _DUCK_TYPES[source.item_type]
+    user, item = DUCK_TYPES[source.user_type], DUCK_TYPES[source.item_type]
     values = "".join(f", value_{n} DOUBLE" for n in range(len(source.behaviours)))
     connection.execute(
         f"CREATE TABLE events (user_key {user}, item_key {item}, time BIGINT{values}, "
@@ -83,22 +83,22 @@ def _load_file(connection: duckdb.DuckDBPyConnection, source: Source, file: Path
 
 def _scan(connection: duckdb.DuckDBPyConnection, source: Source, file: Path) -> tuple[str, dict[str, str]]:
     """The table function that reads ``file``, and the DuckDB type of every column that is needed."""
-    path = _text(str(file))
+    path = sql_text(str(file))
     try:
         file.open("rb").close()
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     texts = dict.fromkeys(source.columns, "VARCHAR")
     if source.layout == "csv":
-        columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in csv_columns(source, file))
+        columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in csv_columns(source, file))
         quote = "'\"'" if source.quoted else "''"
         return (
-            f"read_csv({path}, columns={{{columns}}}, delim={_text(source.delimiter)}, quote={quote}, "
+            f"read_csv({path}, columns={{{columns}}}, delim={sql_text(source.delimiter)}, quote={quote}, "
             f"escape={quote}, header={source.header is None}, auto_detect=false, ignore_errors=true, "
             "store_rejects=true)"
         ), texts
     if source.layout == "jsonl":
-        columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in source.columns)
+        columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in source.columns)
         # Lines that are no JSON come as rows of nulls, so that rows go on counting lines.
         return (
             f"read_json({path}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true, "
@@ -113,7 +113,7 @@ def _insert(
     connection: duckdb.DuckDBPyConnection, source: Source, scan: str, types: dict[str, str], number: int
 ) -> None:
     def column(name: str) -> RawColumn:
-        return RawColumn(name, _name(name), types[name])
+        return RawColumn(name, sql_name(name), types[name])
 
     user, item, time = column(source.user), column(source.item), column(source.timestamp)
     values = [column(name) for name in source.behaviours.values()]
@@ -126,7 +126,7 @@ def _insert(
     chosen = ", ".join(check.value for check in checked)
     connection.execute(
         f"INSERT INTO events SELECT {chosen}, {number * _FILE_STRIDE} + row, {problem_of(checked)} "
-        f"FROM (SELECT row_number() OVER () AS row, {', '.join(map(_name, source.columns))} FROM {scan})"
+        f"FROM (SELECT row_number() OVER () AS row, {', '.join(map(sql_name, source.columns))} FROM {scan})"
     )
 
 
@@ -159,9 +159,11 @@ def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
     return row[0]
 
 
-def _text(value: str) -> str:
+def sql_text(value: str) -> str:
+    """A string as a literal of SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
-def _name(value: str) -> str:
+def sql_name(value: str) -> str:
+    """A column's name as SQL."""
     return '"' + value.replace('"', '""') + '"'

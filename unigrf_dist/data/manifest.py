@@ -13,6 +13,7 @@ from unigrf_dist.errors import UserError
 MANIFEST_FILE = "manifest.json"
 ITEMS_FILE = "items.parquet"
 SEQUENCES_FOLDER = "sequences"
+FEATURES_FOLDER = "features"
 
 SPLIT_RULE = (
     "per user of 3 or more events: the last is test, the one before it validation, the rest training; "
@@ -21,6 +22,7 @@ SPLIT_RULE = (
 TIE_RULE = "events of equal time keep the order of the raw files"
 
 IdType = Literal["int64", "string"]
+Owner = Literal["item", "user"]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -43,6 +45,26 @@ class ShardRecord(FileRecord):
     num_events: Count
 
 
+class FeatureRecord(_Record):
+    """A categorical side feature. Its code 0 stands for a missing or unknown value.
+
+    Attributes:
+        name: unique among the features of its owner.
+        owner: what has it. Codes of items are in ``Manifest.item_features``, those of users in the shards.
+        cardinality: number of codes, code 0 included.
+        multi_valued: whether an owner may have several values.
+        num_missing: owners without a value.
+        vocabulary: raw value of every code.
+    """
+
+    name: str
+    owner: Owner
+    cardinality: Annotated[int, Field(ge=1)]
+    multi_valued: bool
+    num_missing: Count
+    vocabulary: FileRecord
+
+
 class SkippedRows(_Record):
     """Raw rows left out because they could not be read, with the first of them in words."""
 
@@ -61,6 +83,8 @@ class Manifest(_Record):
         first_timestamp, last_timestamp: seconds.
         behaviours: named values of every behaviour code.
         behaviour_counts: events of every behaviour code.
+        features: side features of items and users.
+        item_features: codes of the items, one column per feature; None without any.
     """
 
     schema_version: Literal[1] = 1
@@ -84,6 +108,18 @@ class Manifest(_Record):
     skipped_rows: SkippedRows = SkippedRows()
     items: FileRecord
     shards: list[ShardRecord]
+    features: list[FeatureRecord] = []
+    item_features: FileRecord | None = None
+
+    @property
+    def files(self) -> list[FileRecord]:
+        """All files but the manifest itself."""
+        codes = [] if self.item_features is None else [self.item_features]
+        return [self.items, *codes, *(feature.vocabulary for feature in self.features), *self.shards]
+
+    def features_of(self, owner: Owner) -> dict[str, FeatureRecord]:
+        """The side features of items or of users, by name."""
+        return {feature.name: feature for feature in self.features if feature.owner == owner}
 
     @model_validator(mode="after")
     def _sums_agree(self) -> Manifest:
@@ -95,6 +131,11 @@ class Manifest(_Record):
             raise ValueError(
                 f"behaviour_counts has {len(self.behaviour_counts)} entries for {len(self.behaviours)} behaviours"
             )
+        known = [(feature.owner, feature.name) for feature in self.features]
+        if len(set(known)) < len(known):
+            raise ValueError(f"features holds a name twice: {', '.join(name for _, name in known)}")
+        if (self.item_features is None) != (not self.features_of("item")):
+            raise ValueError("item_features must be there if, and only if, items have features")
         return self
 
 

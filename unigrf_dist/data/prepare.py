@@ -17,11 +17,12 @@ from unigrf_dist.data.formats import describe
 from unigrf_dist.data.ingest import OnBadRow, Progress, load_events
 from unigrf_dist.data.manifest import Manifest, SkippedRows
 from unigrf_dist.data.raw_checks import MICROSECONDS_PER_SECOND
+from unigrf_dist.data.side_features import SideFeatures
 from unigrf_dist.data.source import ColumnMapping, Source
 from unigrf_dist.data.staging import new_folder
 from unigrf_dist.data.summary import DatasetSummary
-from unigrf_dist.data.user_chunks import user_chunks
-from unigrf_dist.data.vocabulary import make_behaviours, make_items, raw_item_ids
+from unigrf_dist.data.user_chunks import RowFeed, user_chunks
+from unigrf_dist.data.vocabulary import make_behaviours, make_items, make_users, raw_item_ids
 from unigrf_dist.data.workspace import arrow_batches, workspace
 from unigrf_dist.data.writer import DatasetWriter
 from unigrf_dist.errors import UserError
@@ -91,7 +92,7 @@ def prepare(
         skipped = load_events(connection, source, on_bad_row=on_bad_row, progress=report)
         _keep_frequent(connection, source, options)
         manifest = _write(connection, source, folder, format, options, skipped, report)
-    return DatasetSummary(Path(out), manifest, time.perf_counter() - begun)
+    return DatasetSummary(Path(out), manifest, time.perf_counter() - begun, source.notes)
 
 
 def _keep_frequent(connection: duckdb.DuckDBPyConnection, source: Source, options: _Options) -> None:
@@ -119,17 +120,31 @@ def _write(
 ) -> Manifest:
     report("sort", 0.0)
     num_events, unsorted = _count(connection, "events"), 0
+    num_items = make_items(connection)
+    if source.user_features is not None:
+        make_users(connection)
+    of_items = SideFeatures(connection, source.item_features, "item", source.item_type)
+    of_users = SideFeatures(connection, source.user_features, "user", source.user_type)
     with DatasetWriter(
         folder,
-        num_items=make_items(connection),
+        num_items=num_items,
         behaviours=make_behaviours(connection, source),
         raw_user_type=source.user_type,
         raw_item_type=source.item_type,
         row_group_users=options.row_group_users,
         shard_users=options.shard_users,
+        user_features=list(of_users.multi_valued),
     ) as writer:
+        codes = RowFeed(of_users.codes() if of_users.multi_valued else ())
         for chunk in user_chunks(arrow_batches(connection, _sorted_events(source), _EVENTS_PER_CHUNK)):
-            writer.add(chunk.raw_user_ids, chunk.lengths, chunk.item_ids, chunk.behaviours, chunk.timestamps)
+            writer.add(
+                chunk.raw_user_ids,
+                chunk.lengths,
+                chunk.item_ids,
+                chunk.behaviours,
+                chunk.timestamps,
+                codes.take(len(chunk.lengths)),
+            )
             unsorted += chunk.num_unsorted_users
             report("write", writer.counts.events / num_events)
         return writer.finish(
@@ -138,6 +153,8 @@ def _write(
             arguments={"min_events": options.min_events, "min_item_events": options.min_item_events},
             num_unsorted_users=unsorted,
             skipped_rows=skipped,
+            features=[*of_items.write(folder), *of_users.write(folder)],
+            item_features=of_items.write_items(folder),
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from unigrf_dist.data.source import Source
+from unigrf_dist.data.source import Delimited
 from unigrf_dist.errors import UserError
 
 
@@ -19,7 +19,7 @@ def open_text(file: Path) -> TextIO:
     return file.open(encoding="utf-8-sig", errors="replace", newline="")
 
 
-def csv_columns(source: Source, file: Path) -> list[str]:
+def csv_columns(source: Delimited, file: Path) -> list[str]:
     """Names of all columns of ``file``, in order.
 
     Raises:
@@ -48,7 +48,7 @@ def check_columns(file: Path, found: Sequence[str], needed: Iterable[str], *, hi
         raise UserError(f"{file}: no column {missing[0]!r}; there are {', '.join(found[:20])}{hint}")
 
 
-def physical_lines(file: Path, rows: Sequence[int], rejected: set[int], source: Source) -> list[int]:
+def physical_lines(file: Path, rows: Sequence[int], rejected: set[int], source: Delimited) -> list[int]:
     """Line of the file on which each of ``rows`` begins; everything counts from 1.
 
     Args:
@@ -83,13 +83,13 @@ def _records(text: TextIO, quoted: bool) -> Iterator[tuple[int, str]]:
         begun, record = number + 1, ""
 
 
-def _fields(line: str, source: Source) -> list[str]:
+def _fields(line: str, source: Delimited) -> list[str]:
     if source.quoted and len(source.delimiter) == 1:
         return next(csv.reader([line], delimiter=source.delimiter))
     return line.split(source.delimiter)
 
 
-def _check_width(source: Source, header: Sequence[str], fields: list[str], file: Path) -> None:
+def _check_width(source: Delimited, header: Sequence[str], fields: list[str], file: Path) -> None:
     if len(fields) != len(header):
         raise UserError(
             f"{file}, line 1: {len(fields)} column(s) separated by {source.delimiter!r}, but "
@@ -97,5 +97,5 @@ def _check_width(source: Source, header: Sequence[str], fields: list[str], file:
         )
 
 
-def _delimiter_hint(fields: list[str], source: Source) -> str:
+def _delimiter_hint(fields: list[str], source: Delimited) -> str:
     return f"; is the delimiter really {source.delimiter!r}?" if len(fields) == 1 else ""

@@ -24,6 +24,7 @@ class Sequences:
         item_ids: ``[E]`` int64.
         behaviours: ``[E]`` int16.
         timestamps: ``[E]`` int64, seconds.
+        user_features: ``[U, F]`` int32 codes of side features; None if none are asked for.
     """
 
     user_ids: IntArray
@@ -31,6 +32,7 @@ class Sequences:
     item_ids: IntArray
     behaviours: NDArray[np.int16]
     timestamps: IntArray
+    user_features: NDArray[np.int32] | None = None
 
     @property
     def num_users(self) -> int:
@@ -45,7 +47,12 @@ class Sequences:
         first = self.offsets[:-1][users]
         offsets, index = ragged_index(first + starts, first + stops)
         return Sequences(
-            self.user_ids[users], offsets, self.item_ids[index], self.behaviours[index], self.timestamps[index]
+            self.user_ids[users],
+            offsets,
+            self.item_ids[index],
+            self.behaviours[index],
+            self.timestamps[index],
+            None if self.user_features is None else self.user_features[users],
         )
 
     def take(self, users: IntArray | slice) -> Sequences:
@@ -55,12 +62,14 @@ class Sequences:
 
     def to_batch(self) -> JaggedBatch:
         """The same as CPU tensors."""
+        codes = self.user_features
         return JaggedBatch(
             item_ids=torch.from_numpy(self.item_ids),
             behaviours=torch.from_numpy(self.behaviours.astype(np.int64)),
             timestamps=torch.from_numpy(self.timestamps),
             offsets=torch.from_numpy(self.offsets),
             user_ids=torch.from_numpy(self.user_ids),
+            user_features=None if codes is None else torch.from_numpy(codes.astype(np.int64)),
         )
 
 
@@ -84,10 +93,12 @@ def concatenate(parts: Sequence[Sequences]) -> Sequences:
     """All users of ``parts``, in order. At least one part."""
     if len(parts) == 1:
         return parts[0]
+    codes = [part.user_features for part in parts if part.user_features is not None]
     return Sequences(
         np.concatenate([part.user_ids for part in parts]),
         offsets_of(np.concatenate([part.lengths for part in parts])),
         np.concatenate([part.item_ids for part in parts]),
         np.concatenate([part.behaviours for part in parts]),
         np.concatenate([part.timestamps for part in parts]),
+        np.concatenate(codes) if codes else None,
     )

@@ -5,13 +5,72 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from unigrf_dist.data.manifest import IdType
 from unigrf_dist.errors import UserError
 
 Layout = Literal["csv", "jsonl", "parquet"]
 TimeUnit = Literal["s", "ms", "us"]
+
+
+class Delimited(Protocol):
+    """How files are written; see ``Source``."""
+
+    @property
+    def delimiter(self) -> str: ...
+
+    @property
+    def header(self) -> Sequence[str] | None: ...
+
+    @property
+    def quoted(self) -> bool: ...
+
+    @property
+    def columns(self) -> list[str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureColumn:
+    """Where the values of a categorical side feature are read.
+
+    Attributes:
+        column: of the file. Lists of a Parquet file are several values.
+        separator: between several values in one text; None if there is one.
+        pattern: regular expression whose first group is the value; the whole text if None.
+    """
+
+    column: str
+    separator: str | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSource:
+    """A file with side features, one row for each item or user.
+
+    Attributes:
+        file: csv or Parquet.
+        layout: of it.
+        key: column of the raw ids.
+        features: by name.
+        delimiter, header, quoted: csv only; see ``Source``.
+        encoding: csv only; ``utf-8`` or ``latin-1``.
+    """
+
+    file: Path
+    layout: Literal["csv", "parquet"]
+    key: str
+    features: Mapping[str, FeatureColumn]
+    delimiter: str = ","
+    header: Sequence[str] | None = None
+    quoted: bool = True
+    encoding: str = "utf-8"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        return list(dict.fromkeys((self.key, *(feature.column for feature in self.features.values()))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +89,8 @@ class Source:
         delimiter: csv only, 1 to 4 characters.
         header: csv only; names of the columns when the files have no header line.
         quoted: csv only; whether fields may stand in double quotes.
+        item_features, user_features: where the side features are; None if there are none.
+        notes: what the user should know about what was or was not found, one line each.
     """
 
     files: Sequence[Path]
@@ -45,6 +106,9 @@ class Source:
     delimiter: str = ","
     header: Sequence[str] | None = None
     quoted: bool = True
+    item_features: FeatureSource | None = None
+    user_features: FeatureSource | None = None
+    notes: Sequence[str] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -62,6 +126,10 @@ class ColumnMapping:
         string_ids: user and item ids are text and not integers.
         time_unit: seconds, milliseconds or microseconds.
         delimiter: of csv files.
+        item_features, user_features: columns of the files of side features, which have the ids in columns named
+            like those of the events.
+        separators: of the columns among those whose text holds several values.
+        item_file, user_file: those files, csv or Parquet.
     """
 
     user: str = "user_id"
@@ -71,6 +139,11 @@ class ColumnMapping:
     string_ids: bool = False
     time_unit: TimeUnit = "s"
     delimiter: str = ","
+    item_features: Sequence[str] = ()
+    user_features: Sequence[str] = ()
+    separators: Mapping[str, str] = field(default_factory=dict)
+    item_file: Path | None = None
+    user_file: Path | None = None
 
 
 def find_files(raw: Path, *patterns: str) -> list[Path]:

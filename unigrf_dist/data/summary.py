@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from unigrf_dist.data.manifest import Manifest
+from unigrf_dist.data.manifest import FeatureRecord, Manifest
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class DatasetSummary:
         path: its folder.
         manifest: as written there.
         seconds: it took.
+        notes: what else the user should know, one line each.
     """
 
     path: Path
     manifest: Manifest
     seconds: float
+    notes: Sequence[str] = ()
 
 
 def summary_table(summary: DatasetSummary) -> Table:
@@ -34,6 +37,8 @@ def summary_table(summary: DatasetSummary) -> Table:
     for name, value in manifest_facts(summary.manifest):
         # Raw rows may look like markup.
         table.add_row(name, Text(value))
+    for note in summary.notes:
+        table.add_row("note", Text(note))
     return table
 
 
@@ -48,6 +53,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("time span", f"{_day(manifest.first_timestamp)} to {_day(manifest.last_timestamp)} (UTC)"),
         ("shards", f"{len(manifest.shards):,}"),
     ]
+    facts += [(f"{feature.owner} feature", _described(feature, manifest)) for feature in manifest.features]
     if manifest.num_training_only_users:
         facts.append(("users too short to hold out", f"{manifest.num_training_only_users:,} (training only)"))
     if manifest.num_unsorted_users:
@@ -56,6 +62,13 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("raw rows skipped", f"{manifest.skipped_rows.count:,}"))
         facts += [("", line) for line in manifest.skipped_rows.sample]
     return facts
+
+
+def _described(feature: FeatureRecord, manifest: Manifest) -> str:
+    owners = manifest.num_items if feature.owner == "item" else manifest.num_users
+    several = ", several each" if feature.multi_valued else ""
+    missing = f", missing for {feature.num_missing / owners:.1%}" if feature.num_missing else ""
+    return f"{feature.name}: {feature.cardinality - 1:,} values{several}{missing}"
 
 
 def _day(seconds: int) -> str:

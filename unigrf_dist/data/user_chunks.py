@@ -52,6 +52,29 @@ def user_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[UserChunk]:
         yield _chunk(pa.Table.from_batches(waiting))
 
 
+class RowFeed:
+    """Hands out the rows of a stream of batches, as many at a time as are asked for.
+
+    Args:
+        batches: at least as many rows as will be taken; none at all stands for rows without columns.
+    """
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self._batches = iter(batches)
+        self._rest: pa.Table | None = None
+
+    def take(self, rows: int) -> list[pa.Array]:
+        """Columns of the next ``rows`` rows."""
+        while self._rest is None or self._rest.num_rows < rows:
+            batch = next(self._batches, None)
+            if batch is None:
+                return []
+            more = pa.Table.from_batches([batch])
+            self._rest = more if self._rest is None else pa.concat_tables([self._rest, more])
+        taken, self._rest = self._rest.slice(0, rows), self._rest.slice(rows)
+        return [column.combine_chunks() for column in taken.columns]
+
+
 def _chunk(events: pa.Table) -> UserChunk:
     users, *columns = (column.combine_chunks() for column in events.columns)
     item_ids, behaviours, timestamps, position = (column.to_numpy() for column in columns)

@@ -25,6 +25,11 @@ def make_items(connection: duckdb.DuckDBPyConnection) -> int:
     return int(connection.execute("SELECT count(*) FROM items").fetchall()[0][0])
 
 
+def make_users(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the table ``users(raw_id)``."""
+    connection.execute("CREATE TABLE users AS SELECT DISTINCT user_key AS raw_id FROM events")
+
+
 def raw_item_ids(connection: duckdb.DuckDBPyConnection) -> Iterator[pa.Array]:
     """Raw ids in the order of the item ids, in chunks."""
     for batch in arrow_batches(connection, "SELECT raw_id FROM items ORDER BY item_id", _ITEMS_PER_CHUNK):

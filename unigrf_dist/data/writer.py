@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from unigrf_dist.data.feature_files import user_column
 from unigrf_dist.data.manifest import (
     ITEMS_FILE,
     SEQUENCES_FOLDER,
+    FeatureRecord,
     FileRecord,
     IdType,
     Manifest,
@@ -78,6 +80,7 @@ class DatasetWriter:
         raw_user_type, raw_item_type: types of the raw ids.
         row_group_users: users of a row group, the smallest piece that ranks share.
         shard_users: users of a shard, rounded up to whole row groups.
+        user_features: names of the users' side features.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class DatasetWriter:
         raw_item_type: IdType,
         row_group_users: int,
         shard_users: int,
+        user_features: Sequence[str] = (),
     ) -> None:
         for name, value in (("row_group_users", row_group_users), ("shard_users", shard_users)):
             if value < 1:
@@ -107,8 +111,11 @@ class DatasetWriter:
                 ("item_ids", pa.list_(pa.int64())),
                 ("behaviours", pa.list_(pa.int16())),
                 ("timestamps", pa.list_(pa.int64())),
+                *((user_column(name), pa.int32()) for name in user_features),
             ]
         )
+        # A dictionary of ids or times would be as large as the data.
+        self._repetitive = ["behaviours.list.element", *map(user_column, user_features)]
         self._waiting: list[pa.Table] = []
         self._num_waiting = 0
         self._shards: list[ShardRecord] = []
@@ -130,6 +137,7 @@ class DatasetWriter:
         item_ids: NDArray[np.int64],
         behaviours: NDArray[np.int16],
         timestamps: NDArray[np.int64],
+        user_features: Sequence[pa.Array] = (),
     ) -> None:
         """Append users.
 
@@ -137,12 +145,14 @@ class DatasetWriter:
             raw_user_ids: ``[U]``, ascending over all calls.
             lengths: ``[U]`` events of each user, at least 1.
             item_ids, behaviours, timestamps: ``[E]`` events of all users, oldest first within a user.
+            user_features: ``[U]`` codes under each side feature.
         """
         user_ids = pa.array(np.arange(self.counts.users, self.counts.users + len(lengths)))
         offsets = pa.array(offsets_of(lengths).astype(np.int32))
         lists = [pa.ListArray.from_arrays(offsets, pa.array(v)) for v in (item_ids, behaviours, timestamps)]
         self.counts.add(lengths, item_ids, behaviours, timestamps)
-        self._waiting.append(pa.Table.from_arrays([user_ids, raw_user_ids, *lists], schema=self._schema))
+        columns = [user_ids, raw_user_ids, *lists, *user_features]
+        self._waiting.append(pa.Table.from_arrays(columns, schema=self._schema))
         self._num_waiting += len(lengths)
         self._write(self._num_waiting // self._row_group_users * self._row_group_users)
 
@@ -154,12 +164,14 @@ class DatasetWriter:
         arguments: dict[str, str | int | float],
         num_unsorted_users: int = 0,
         skipped_rows: SkippedRows | None = None,
+        features: Sequence[FeatureRecord] = (),
+        item_features: FileRecord | None = None,
     ) -> Manifest:
         """Write what waits, the item dictionary and the manifest.
 
         Args:
             raw_item_ids: raw ids in the order of the item ids, in chunks.
-            source, arguments, num_unsorted_users, skipped_rows: for the manifest.
+            source, arguments, num_unsorted_users, skipped_rows, features, item_features: for the manifest.
         """
         self._write(self._num_waiting)
         self._close_shard()
@@ -183,6 +195,8 @@ class DatasetWriter:
             skipped_rows=skipped_rows or SkippedRows(),
             items=self._write_items(raw_item_ids),
             shards=self._shards,
+            features=list(features),
+            item_features=item_features,
         )
         write_manifest(self._folder, manifest)
         return manifest
@@ -205,8 +219,7 @@ class DatasetWriter:
                 self._folder / self._shard_file(),
                 self._schema,
                 compression="zstd",
-                # A dictionary of ids or times would be as large as the data.
-                use_dictionary=["behaviours.list.element"],
+                use_dictionary=self._repetitive,
             )
         self._open.write_table(users, row_group_size=self._row_group_users)
         self._open_users += users.num_rows

@@ -33,7 +33,8 @@ class ModelScorer:
         """Scores of sequences that end with the event to predict."""
         self.engine.eval()
         on_device = batch.to(self.table.device)
-        scores = SequenceScores(*self.engine(self.table.lookup(on_device.item_ids), on_device))
+        items, side, _ = self.table.lookup(on_device.item_ids, on_device)
+        scores = SequenceScores(*self.engine(items, on_device, side=side))
         self.engine.train()
         return scores
 

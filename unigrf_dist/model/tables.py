@@ -1,8 +1,12 @@
-"""The item table: sharded by TorchRec, updated by an optimizer fused into its backward (DESIGN: who owns what)."""
+"""The item table and those of side features: sharded by TorchRec, updated by an optimizer fused into the backward.
+
+See DESIGN: who owns what.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +22,11 @@ from torchrec.distributed.planner.types import ParameterConstraints
 from torchrec.distributed.types import ShardingEnv, ShardingPlan
 
 from unigrf_dist.config.schema import TableConfig
+from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.cpu_adam import cpu_adam_tables
+from unigrf_dist.model.side_features import SideFeatures
 
+_ITEM = "item"
 _OPTIMIZERS = {
     "adam": EmbOptimType.ADAM,
     "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
@@ -39,7 +46,7 @@ _INIT_BLOCK_ROWS = 4096
 
 @dataclass(frozen=True)
 class TableShard:
-    """The part of the item table that lies on this rank: rows and columns from the two offsets on."""
+    """The part of a table that lies on this rank: rows and columns from the two offsets on."""
 
     row_offset: int
     column_offset: int
@@ -47,7 +54,7 @@ class TableShard:
 
 
 class ItemTable:
-    """``[num_items, width]`` item vectors, cut over the ranks of ``group``.
+    """``[num_items, width]`` item vectors, cut over the ranks, and beside them a table for each side feature.
 
     Args:
         config: sharding, fused optimizer and its figures.
@@ -55,15 +62,25 @@ class ItemTable:
         width: columns.
         device: where the shards live.
         seed: of the initial vectors; the same table results on any number of ranks.
+        features: side features; none if left out.
     """
 
     def __init__(
-        self, config: TableConfig, *, num_items: int, width: int, device: torch.device, seed: int
+        self,
+        config: TableConfig,
+        *,
+        num_items: int,
+        width: int,
+        device: torch.device,
+        seed: int,
+        features: SideFeatures | None = None,
     ) -> None:
         self.num_items, self.width, self.device = num_items, width, device
+        self.features = features or SideFeatures({}, {}, device)
         group = dist.group.WORLD
         sharder = EmbeddingCollectionSharder(fused_params=_fused_params(config))
-        collection = _collection(num_items, -(-width // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE)
+        rows = {_ITEM: num_items, **self.features.cardinalities}
+        collection = _collection(rows, -(-width // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE)
         plan = _plan(config, collection, sharder, device)
         with cpu_adam_tables():
             self.module = DistributedModelParallel(
@@ -75,14 +92,41 @@ class ItemTable:
             )
         for shard in self.shards():
             _draw_shard(shard, width, config.init_std, seed)
+        for name in self.features.cardinalities:
+            for shard in self.shards(name):
+                shard.weight.zero_()
 
-    def lookup(self, ids: Tensor) -> Tensor:
-        """``[N]`` int64 item ids → ``[N, width]`` vectors; collective. Backward updates the table."""
-        n = ids.numel()
-        lengths = torch.full((_NUM_SAMPLES,), n // _NUM_SAMPLES, dtype=torch.int64, device=ids.device)
-        lengths[: n % _NUM_SAMPLES] += 1
-        features = KeyedJaggedTensor(keys=["item"], values=ids, lengths=lengths)
-        return self.module(features).wait()["item"].values()[:, : self.width]
+    def lookup(
+        self, ids: Tensor, batch: JaggedBatch, candidates: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Vectors of items, and in the same exchange what side features add to them in tokens; collective.
+
+        Backward updates the tables.
+
+        Args:
+            ids: ``[N]`` int64 item ids.
+            batch: of ``E`` events of ``B`` users.
+            candidates: ``[B, C]`` int64, further items of the users; below 0 is no item.
+
+        Returns:
+            ``[N, width]`` vectors of ``ids``, and the sums of the features' vectors, ``[E, width]`` of the events
+            and ``[B, C, width]`` of the candidates; None without features or candidates.
+        """
+        if not self.features:
+            return self._rows({_ITEM: ids})[_ITEM], None, None
+        wanted = self.features.lookup(batch, candidates)
+        rows = self._rows({_ITEM: ids, **wanted.ids})
+        of_events, of_candidates = wanted.combine(rows).tensor_split([batch.num_events])
+        if candidates is None:
+            return rows[_ITEM], of_events, None
+        return rows[_ITEM], of_events, of_candidates.unflatten(0, candidates.shape)
+
+    def _rows(self, ids: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rows of each table, in the order in which the collection holds the tables."""
+        lengths = [_sample_lengths(each.numel(), each.device) for each in ids.values()]
+        wanted = KeyedJaggedTensor(keys=list(ids), values=_joined(list(ids.values())), lengths=_joined(lengths))
+        found = self.module(wanted).wait()
+        return {name: found[name].values()[:, : self.width] for name in ids}
 
     def begin_step(self, step: int, learning_rate: float) -> None:
         """Tell the fused optimizer which step (from 0) comes next, and its learning rate.
@@ -96,9 +140,9 @@ class ItemTable:
         optimizer.step()
         optimizer.set_optimizer_step(step)
 
-    def shards(self) -> list[TableShard]:
-        """What this rank holds; views, not copies."""
-        (table,) = self.module.state_dict().values()
+    def shards(self, name: str = _ITEM) -> list[TableShard]:
+        """What this rank holds of a table, the items' if none is named; views, not copies."""
+        table = self.module.state_dict()[f"embeddings.{name}.weight"]
         return [
             TableShard(first_row, first_column, shard.tensor.detach())
             for shard in table.local_shards()
@@ -114,9 +158,22 @@ class ItemTable:
         self.module.fused_optimizer.load_state_dict(state["optimizer"])
 
 
-def _collection(num_items: int, width: int) -> EmbeddingCollection:
-    table = EmbeddingConfig(name="item", embedding_dim=width, num_embeddings=num_items, feature_names=["item"])
-    return EmbeddingCollection(tables=[table], device=torch.device("meta"))
+def _collection(rows: Mapping[str, int], width: int) -> EmbeddingCollection:
+    tables = [
+        EmbeddingConfig(name=name, embedding_dim=width, num_embeddings=number, feature_names=[name])
+        for name, number in rows.items()
+    ]
+    return EmbeddingCollection(tables=tables, device=torch.device("meta"))
+
+
+def _sample_lengths(num_ids: int, device: torch.device) -> Tensor:
+    lengths = torch.full((_NUM_SAMPLES,), num_ids // _NUM_SAMPLES, dtype=torch.int64, device=device)
+    lengths[: num_ids % _NUM_SAMPLES] += 1
+    return lengths
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _fused_params(config: TableConfig) -> dict[str, Any]:
@@ -151,7 +208,8 @@ def _plan(
         compute_device=device.type,
         hbm_cap=torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None,
     )
-    planner = EmbeddingShardingPlanner(topology=topology, constraints={"item": constraints})
+    tables = [table.name for table in collection.embedding_configs()]
+    planner = EmbeddingShardingPlanner(topology=topology, constraints=dict.fromkeys(tables, constraints))
     return planner.collective_plan(collection, [sharder], dist.group.WORLD)
 
 

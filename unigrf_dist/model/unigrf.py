@@ -86,6 +86,7 @@ class UniGRF(nn.Module):
         negatives: Negatives | None = None,
         negative_vectors: Tensor | None = None,
         proposals: Proposals | None = None,
+        side: Tensor | None = None,
         seed: int | None = None,
     ) -> tuple[Tensor | None, ...]:
         """Both task losses of a batch or, without negatives, its scores.
@@ -98,6 +99,7 @@ class UniGRF(nn.Module):
             negatives: ``K`` items that retrieval tells the next one from.
             negative_vectors: ``[K, D]`` their vectors.
             proposals: ``C`` items for each user that ride along as candidates.
+            side: ``[E, D]``, what side features add to the items in the tokens, and only there.
             seed: of this step's dropout masks; None switches dropout off.
 
         Returns:
@@ -108,7 +110,7 @@ class UniGRF(nn.Module):
         """
         num_candidates = 0 if proposals is None else proposals.ids.shape[1]
         layout = self._layout(batch, num_candidates)
-        hidden = self.encode(items, batch, layout, proposals, seed)
+        hidden = self.encode(items if side is None else items + side, batch, layout, proposals, seed)
         if negatives is None:
             return self._scores(hidden, batch)
         assert negative_vectors is not None
@@ -166,7 +168,8 @@ class UniGRF(nn.Module):
 
     def _candidate_tokens(self, proposals: Proposals, positions: Tensor) -> Tensor:
         """``[B C, D]``: candidates stand where the user's next item would, and are asked, not learnt from."""
-        vectors = proposals.vectors.to(positions.dtype) * self.item_scale
+        vectors = proposals.vectors if proposals.side is None else proposals.vectors + proposals.side
+        vectors = vectors.to(positions.dtype) * self.item_scale
         return (vectors + positions[:, None]).detach().flatten(0, 1)
 
     def _lesson(self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch, proposals: Proposals) -> Lesson:

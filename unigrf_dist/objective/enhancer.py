@@ -29,10 +29,12 @@ class Proposals:
     Attributes:
         ids: ``[B, C]`` int64.
         vectors: ``[B, C, D]``; arbitrary where there is no item.
+        side: ``[B, C, D]``, what side features add to them in the tokens; None without features.
     """
 
     ids: Tensor
     vectors: Tensor
+    side: Tensor | None = None
 
 
 @dataclass(frozen=True)

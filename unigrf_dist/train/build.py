@@ -10,11 +10,12 @@ import torch
 from unigrf_dist.config import Config
 from unigrf_dist.data import Dataset, open_dataset
 from unigrf_dist.model.scorer import ModelScorer
+from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
 from unigrf_dist.train.engine import build_engine
-from unigrf_dist.train.fit import task_labels
+from unigrf_dist.train.fit import refuse_absent_features, task_labels
 from unigrf_dist.train.runtime import Runtime
 
 
@@ -44,12 +45,15 @@ def build_parts(config: Config, runtime: Runtime, phases: Phases | None = None) 
     """
     dataset = open_dataset(config.data.path)
     labels = task_labels(config, dataset)
+    refuse_absent_features(config, dataset)
+    dataset = dataset.with_user_features(config.model.user_features)
     table = ItemTable(
         config.tables,
         num_items=dataset.num_items,
         width=config.model.width,
         device=runtime.device,
         seed=config.train.seed,
+        features=side_features(config, dataset, runtime.device),
     )
     torch.manual_seed(config.train.seed)
     phases = phases or Phases()
@@ -57,3 +61,13 @@ def build_parts(config: Config, runtime: Runtime, phases: Phases | None = None) 
     engine = build_engine(config, model, num_users=dataset.num_users)
     scorer = ModelScorer(config, engine, table, labels)
     return Parts(config, runtime, dataset, engine, table, scorer, phases)
+
+
+def side_features(config: Config, dataset: Dataset, device: torch.device) -> SideFeatures:
+    """The side features that the configuration names, all of which the data set has."""
+    of_users = dataset.manifest.features_of("user")
+    return SideFeatures(
+        {name: dataset.item_feature(name) for name in config.model.item_features},
+        {name: of_users[name].cardinality for name in config.model.user_features},
+        device,
+    )

@@ -174,7 +174,8 @@ class Checkpoints:
 
     def _signature(self) -> dict[str, Any]:
         shapes = {name: list(parameter_shape(p)) for name, p in self.engine.module.named_parameters()}
-        return {"items": [self.table.num_items, self.table.width], "dense": shapes}
+        items = [self.table.num_items, self.table.width]
+        return {"items": items, "features": self.table.features.cardinalities, "dense": shapes}
 
     def _refuse_other_model(self, place: Path, stored: dict[str, Any]) -> None:
         own = self._signature()
@@ -183,13 +184,15 @@ class Checkpoints:
                 f"{place}: checkpoint of another model: its item table is {stored['items']}, "
                 f"the configuration and data give {own['items']}"
             )
-        for name in sorted(set(stored["dense"]) | set(own["dense"])):
-            theirs, ours = stored["dense"].get(name), own["dense"].get(name)
-            if theirs != ours:
-                raise UserError(
-                    f"{place}: checkpoint of another model: {name} is {theirs or 'absent'} there, "
-                    f"{ours or 'absent'} here; use the configuration it was trained with"
-                )
+        # Checkpoints written before there were side features do not mention them.
+        for part in ("features", "dense"):
+            theirs, ours = stored.get(part, {}), own[part]
+            for name in sorted(set(theirs) | set(ours)):
+                if theirs.get(name) != ours.get(name):
+                    raise UserError(
+                        f"{place}: checkpoint of another model: {name} is {theirs.get(name) or 'absent'} there, "
+                        f"{ours.get(name) or 'absent'} here; use the configuration it was trained with"
+                    )
 
     def _point(self, place: Path, best: bool) -> None:
         for pointer in ("latest", "best") if best else ("latest",):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from unigrf_dist.config import Config
 from unigrf_dist.config.task_rule import label_table
 from unigrf_dist.data import Dataset
+from unigrf_dist.data.manifest import Owner
 from unigrf_dist.errors import UserError
 
 
@@ -14,6 +15,18 @@ def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
         return label_table([task.rule for task in config.objective.ranking], dataset.manifest.behaviours)
     except ValueError as error:
         raise UserError(f"objective.ranking: {error}") from error
+
+
+def refuse_absent_features(config: Config, dataset: Dataset) -> None:
+    """Raise UserError unless the data set has the side features that the configuration names."""
+    wanted: dict[Owner, list[str]] = {"item": config.model.item_features, "user": config.model.user_features}
+    for owner, names in wanted.items():
+        there = dataset.manifest.features_of(owner)
+        if absent := [name for name in names if name not in there]:
+            raise UserError(
+                f"model.{owner}_features names {absent[0]}, but {dataset.path} has for {owner}s: "
+                f"{', '.join(there) or 'no features; prepare it again with the files that hold them'}"
+            )
 
 
 def users_per_rank(config: Config, world_size: int) -> int:

@@ -99,9 +99,9 @@ class TrainStep:
         known = _Reduction(self._known(batch, stop_asked))
         with phase("tables"):
             negatives = self.negatives.draw(step, batch)
-            items, negative_vectors, proposals = self._lookup(batch, negatives, self._proposed(host_users))
+            items, side, negative_vectors, proposals = self._lookup(batch, negatives, self._proposed(host_users))
         with phase("forward"):
-            inputs = (items, batch, negatives, negative_vectors, proposals, self._dropout_seed(step))
+            inputs = (items, batch, negatives, negative_vectors, proposals, side, self._dropout_seed(step))
             *sums, norms_and_lessons, next_proposals = self.engine(*inputs)
         with phase("collectives"):
             counts, (events, stops) = known.result().split([NUM_TASKS, 2])
@@ -138,17 +138,18 @@ class TrainStep:
 
     def _lookup(
         self, batch: JaggedBatch, negatives: Negatives, proposed: Tensor | None
-    ) -> tuple[Tensor, Tensor, Proposals | None]:
-        """Vectors of the batch's items, of the negatives and of the proposals, in one exchange."""
+    ) -> tuple[Tensor, Tensor | None, Tensor, Proposals | None]:
+        """Vectors of the batch's items, their side features, the negatives and the proposals, in one exchange."""
         ids = [batch.item_ids, negatives.looked_up]
         if proposed is not None:
             proposed = proposed.to(batch.device, non_blocking=True)
             ids.append(proposed.clamp_min(0).flatten())
-        items, drawn, *rest = self.table.lookup(torch.cat(ids)).split([part.numel() for part in ids])
+        found, side, side_of_proposed = self.table.lookup(torch.cat(ids), batch, proposed)
+        items, drawn, *rest = found.split([part.numel() for part in ids])
         vectors = drawn if negatives.in_batch is None else torch.cat([items[negatives.in_batch], drawn])
         if proposed is None:
-            return items, vectors, None
-        return items, vectors, Proposals(proposed, rest[0].unflatten(0, proposed.shape))
+            return items, side, vectors, None
+        return items, side, vectors, Proposals(proposed, rest[0].unflatten(0, proposed.shape), side_of_proposed)
 
     def _known(self, batch: JaggedBatch, stop_asked: bool) -> Tensor:
         """``[4]``: positions of both tasks, events, whether this rank was asked to stop."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unigrf_dist.data.source import ColumnMapping, Source, find_files
+from unigrf_dist.data.source import ColumnMapping, FeatureColumn, FeatureSource, Source, find_files
 
 
 def csv(raw: Path, columns: ColumnMapping) -> Source:
@@ -33,4 +34,18 @@ def _meaning(columns: ColumnMapping) -> dict[str, Any]:
         "user_type": ids,
         "item_type": ids,
         "time_unit": columns.time_unit,
+        "item_features": _features(columns, columns.item_file, columns.item, columns.item_features),
+        "user_features": _features(columns, columns.user_file, columns.user, columns.user_features),
     }
+
+
+def _features(columns: ColumnMapping, file: Path | None, key: str, names: Sequence[str]) -> FeatureSource | None:
+    if file is None:
+        return None
+    return FeatureSource(
+        file=file,
+        layout="parquet" if file.suffix == ".parquet" else "csv",
+        key=key,
+        features={name: FeatureColumn(column=name, separator=columns.separators.get(name)) for name in names},
+        delimiter=columns.delimiter,
+    )

@@ -18,6 +18,9 @@ distributed as said, given that it is new. The rating is 1 plus the number of th
 shape 1.5, cut at 8 times the mean and at a quarter of the items. Events come in sessions of 8 on average, 90 s
 apart inside a session, days apart between sessions; times tell nothing about items and ratings.
 
+**Side features.** The item feature ``group`` is the item's group; the user feature ``taste`` is the user's taste,
+known for four users of five.
+
 **The optimum.** Who knows the world but not the tastes sees, after each event, how likely each taste is (Bayes'
 rule over ``K`` tastes; both item and rating tell), and hence the chance of every item to be next and of every
 rating of a given item. No ranking of the unmet items has a better expected hit rate, NDCG or reciprocal rank
@@ -25,7 +28,8 @@ than that by these chances, and no probability a better expected log loss. ``pla
 observer scores on the held-out events of exactly the users that were written: ``{"validation" | "test":
 {"retrieval": {"hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr"}, "ranking":
 {"rating >= 4": {"auc", "log_loss"}}}}``, under the protocol of the evaluation: the whole catalogue without all
-items met before; for the test event the validation event belongs to the history.
+items met before; for the test event the validation event belongs to the history. A model that is shown the user
+feature ``taste`` knows more than this observer, and may do better.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from unigrf_dist.data.ingest import Progress
 from unigrf_dist.data.split import Split
 from unigrf_dist.data.staging import new_folder
 from unigrf_dist.data.summary import DatasetSummary
+from unigrf_dist.data.synthetic.features import TASTE, told_tastes, write_features
 from unigrf_dist.data.synthetic.optimum import OptimumTally
 from unigrf_dist.data.synthetic.walk import Walks, walk
 from unigrf_dist.data.synthetic.world import IntArray, World, build_world
@@ -117,12 +122,18 @@ def synthesize(
             raw_item_type="int64",
             row_group_users=row_group_users,
             shard_users=shard_users,
+            user_features=[TASTE],
         ) as writer:
+            num_told = 0
             for first in range(0, num_users, _CHUNK_USERS):
                 random = np.random.default_rng([seed, 1, first])
                 lengths = _lengths(min(_CHUNK_USERS, num_users - first), num_items, mean_length, random)
-                _write(writer, world, walk(world, lengths, tallies, random), random)
+                walks = walk(world, lengths, tallies, random)
+                told = told_tastes(walks.tastes, np.random.default_rng([seed, 2, first]))
+                _write(writer, world, walks, told, random)
+                num_told += int((told > 0).sum())
                 report("walk", writer.counts.users / num_users)
+            features, item_codes = write_features(folder, world, num_untold_users=num_users - num_told)
             manifest = writer.finish(
                 [pa.array(np.arange(1, num_items + 1))],
                 source="synthetic",
@@ -136,6 +147,8 @@ def synthesize(
                     "successor_share": successor_share,
                     "zipf_exponent": zipf_exponent,
                 },
+                features=features,
+                item_features=item_codes,
             )
         planted = {split: tally.metrics() for split, tally in tallies.items()}
         (folder / PLANTED_FILE).write_text(json.dumps(planted, indent=1) + "\n", encoding="utf-8")
@@ -169,7 +182,9 @@ def _lengths(num_users: int, num_items: int, mean: float, random: np.random.Gene
     return -np.sort(-np.minimum(_MIN_LENGTH + np.rint(beyond).astype(np.int64), longest))
 
 
-def _write(writer: DatasetWriter, world: World, walks: Walks, random: np.random.Generator) -> None:
+def _write(
+    writer: DatasetWriter, world: World, walks: Walks, tastes: IntArray, random: np.random.Generator
+) -> None:
     """Append a chunk of users in random order."""
     times = _times(*walks.items.shape, random=random)
     order = random.permutation(len(walks.lengths))
@@ -181,6 +196,7 @@ def _write(writer: DatasetWriter, world: World, walks: Walks, random: np.random.
         world.item_ids[walks.items[order][is_event]],
         walks.ratings[order][is_event],
         times[order][is_event],
+        [pa.array(tastes[order], pa.int32())],
     )
 
 

@@ -21,11 +21,13 @@ class Walks:
         lengths: ``[n]`` how many of a row are events.
         items: ``[n, longest]`` items in the world's numbering.
         ratings: ``[n, longest]`` behaviour codes.
+        tastes: ``[n]`` taste of each user.
     """
 
     lengths: IntArray
     items: IntArray
     ratings: NDArray[np.int16]
+    tastes: IntArray
 
 
 def walk(
@@ -56,7 +58,7 @@ def walk(
             tally.add(world, outlook.of(users), history[users], chosen[users], given[users])
         observer.see(outlook, chosen, given)
         items[:active, t], ratings[:active, t] = chosen, given
-    return Walks(lengths, items, ratings)
+    return Walks(lengths, items, ratings, tastes)
 
 
 # Events that a user has left when the held-out one comes.
