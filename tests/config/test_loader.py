@@ -27,7 +27,7 @@ def write(tmp_path: Path, text: str = MINIMAL) -> Path:
 
 
 def test_all_shipped_configurations_are_found() -> None:
-    assert len(CONFIGS) == 7, [str(p) for p in CONFIGS]
+    assert len(CONFIGS) == 9, [str(p) for p in CONFIGS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
