@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from unigrf_dist.config.rules import broken_rules
 from unigrf_dist.config.schema import Config
 from unigrf_dist.errors import UserError
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,6 +44,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: the file can't be read, is no YAML, or breaks the schema; the message names every key.
     """
+    values = read_yaml(path)
+    for override in overrides:
+        _apply_override(values, override)
+    config = validate(Config, values, path)
+    if problems := broken_rules(config):
+        raise UserError(f"{path}: {'; '.join(problems)}")
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: the file can't be read, is no YAML, or holds no mapping.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
@@ -50,15 +67,20 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: a configuration is a mapping of sections (data, model, objective, train, …)")
-    for override in overrides:
-        _apply_override(values, override)
+    return values
+
+
+def validate(model: type[_Model], values: dict[str, Any], path: Path) -> _Model:
+    """``values``, read from ``path``, as an object of the schema ``model``.
+
+    Raises:
+        UserError: they break the schema; the message names every key.
+    """
     try:
-        config = Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {'; '.join(_describe(problem) for problem in error.errors())}") from error
-    if problems := broken_rules(config):
-        raise UserError(f"{path}: {'; '.join(problems)}")
-    return config
+        problems = "; ".join(_describe(problem, model) for problem in error.errors())
+        raise UserError(f"{path}: {problems}") from error
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -82,10 +104,10 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value is no valid YAML") from error
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: Any, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        allowed = _allowed_keys(problem["loc"][:-1])
+        allowed = _allowed_keys(model, problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
         hint = f"did you mean {close[0]}?" if close else f"allowed here: {', '.join(allowed)}"
         return f"unknown key {key}; {hint}"
@@ -95,12 +117,13 @@ def _describe(problem: Any) -> str:
     return f"{key} = {problem['input']!r}: {message}" if key else message
 
 
-def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
-    model: Any = Config
+def _allowed_keys(root: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    model: Any = root
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or part not in model.model_fields:  # a place in a list, a name in a mapping
             continue
         annotation = model.model_fields[part].annotation
-        inner = getattr(annotation, "__args__", (annotation,))[0]
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
+        inner = getattr(annotation, "__args__", (annotation,))
+        models = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)]
+        model = models[0] if models else model
     return list(model.model_fields)

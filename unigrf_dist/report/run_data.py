@@ -106,7 +106,7 @@ def read_run(run: Path) -> RunData:
         raise UserError(f"{run}: no run here (neither {CONFIG_FILE} nor {LOG_FILE}); give the folder of a run")
     config = _read_config(run / CONFIG_FILE)
     data, problem = _read_data(config.get("data", {}).get("path"))
-    return RunData(run, config, _read_log(run / LOG_FILE), read_metrics(run), data, problem)
+    return RunData(run, config, read_log(run / LOG_FILE), read_metrics(run), data, problem)
 
 
 def _read_config(file: Path) -> Record:
@@ -122,7 +122,12 @@ def _read_config(file: Path) -> Record:
     return config
 
 
-def _read_log(file: Path) -> RunLog:
+def read_log(file: Path) -> RunLog:
+    """What counts of a training log; empty if there is none.
+
+    Raises:
+        UserError: a line is no record.
+    """
     log = RunLog()
     if not file.exists():
         return log

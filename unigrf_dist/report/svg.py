@@ -26,7 +26,7 @@ _VARIABLES = {
     RANKING: "ranking",
     **{colour: f"series-{i}" for i, colour in enumerate(SERIES)},
 }
-_STYLE: Any = {
+CHART_STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 9.5,
     "axes.edgecolor": GRID,
@@ -72,7 +72,7 @@ def draw(name: str, paint: Callable[[Axes], None], *, size: tuple[float, float] 
     from matplotlib.figure import Figure
 
     salt = hashlib.sha256(name.encode()).hexdigest()[:8]
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    with matplotlib.rc_context({**CHART_STYLE, "svg.hashsalt": salt}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         paint(axes)
