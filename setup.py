@@ -16,6 +16,7 @@ COMMON = [
     "pyarrow>=17",
     "duckdb>=1.5",
     "numpy>=1.26",
+    "scipy>=1.11",
     "psutil>=5.9",
     "pydantic>=2.8",
     "pyyaml>=6",

@@ -116,9 +116,11 @@ def bench_train(
 
 def main() -> None:
     """Run the command line; a user error is one line on stderr and exit status 2."""
-    from unigrf_dist.data.commands import register
+    from unigrf_dist.data import commands as data_commands
+    from unigrf_dist.study import commands as study_commands
 
-    register(app)
+    data_commands.register(app)
+    study_commands.register(app)
     try:
         app()
     except UserError as error:

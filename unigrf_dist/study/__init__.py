@@ -1,0 +1,1 @@
+"""Many runs of one question: ablations and scaling, run, compared and drawn."""

@@ -1,0 +1,159 @@
+"""From the figures of runs to what a study says: means, intervals, differences; and ``results.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unigrf_dist.errors import UserError
+from unigrf_dist.study.figures import Interval, RunFigures
+from unigrf_dist.study.runner import Failure
+from unigrf_dist.study.schema import Ablation, Variant
+from unigrf_dist.study.statistics import LEVEL, Difference, Estimate, estimate, paired_difference
+
+RESULTS_FILE = "results.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A variant's test figure.
+
+    Attributes:
+        estimate: over seeds.
+        users: bootstrap interval over users of the one run; None where there are several seeds.
+        difference: to the baseline; None for the baseline itself, and where no seed is common.
+    """
+
+    estimate: Estimate
+    users: Interval | None
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a study found.
+
+    Attributes:
+        metrics: in the order of the tables.
+        baseline: the variant that others are compared with.
+        variants: all, in the order of the tables.
+        cells: by variant and metric; absent where there is no figure.
+        runs: finished ones.
+        seeds: by variant, those of its finished runs.
+        missing: runs of the study that are not finished.
+        failures: runs that ended with an error just now.
+    """
+
+    metrics: Sequence[str]
+    baseline: str
+    variants: Mapping[str, Variant]
+    cells: dict[str, dict[str, Cell]]
+    runs: Sequence[RunFigures]
+    seeds: dict[str, list[int]]
+    missing: Sequence[str]
+    failures: Sequence[Failure]
+
+    @property
+    def some_single(self) -> bool:
+        """Whether an interval over users stands in for one over seeds."""
+        return any(cell.users is not None for row in self.cells.values() for cell in row.values())
+
+
+def compare(
+    study: Ablation, runs: Sequence[RunFigures], *, missing: Sequence[str] = (), failures: Sequence[Failure] = ()
+) -> Comparison:
+    """Tabulate finished runs."""
+    variants = study.runs()
+    by_variant = {name: [run for run in runs if run.variant == name] for name in variants}
+    cells: dict[str, dict[str, Cell]] = {}
+    for name, own in by_variant.items():
+        found = {
+            metric: _cell(metric, own, by_variant[study.baseline], study.baseline) for metric in study.metrics
+        }
+        cells[name] = {metric: cell for metric, cell in found.items() if cell is not None}
+    seeds = {name: [run.seed for run in own] for name, own in by_variant.items()}
+    return Comparison(study.metrics, study.baseline, variants, cells, runs, seeds, missing, failures)
+
+
+def _cell(metric: str, runs: Sequence[RunFigures], baseline: Sequence[RunFigures], name: str) -> Cell | None:
+    values = _by_seed(metric, runs)
+    if not values:
+        return None
+    found = estimate(list(values.values()))
+    users = next(run for run in runs if run.seed in values).test_interval.get(metric) if found.count == 1 else None
+    itself = runs[0].variant == name
+    difference = None if itself else paired_difference(metric, values, _by_seed(metric, baseline))
+    return Cell(found, users, difference)
+
+
+def _by_seed(metric: str, runs: Sequence[RunFigures]) -> dict[int, float]:
+    values = {run.seed: run.value(metric) for run in runs}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def write_results(out: Path, record: Mapping[str, Any]) -> Path:
+    """Write ``results.json``; it is whole at any moment.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    file = out / RESULTS_FILE
+    partial = file.with_suffix(".json.partial")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"schema": SCHEMA, "confidence_level": LEVEL, **record}, indent=1, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        raise UserError(f"{file}: the results can't be written: {error.strerror}") from error
+    return file
+
+
+def comparison_record(found: Comparison) -> dict[str, Any]:
+    """The comparison as ``results.json`` holds it."""
+    return {
+        "baseline": found.baseline,
+        "metrics": list(found.metrics),
+        "variants": {
+            name: {
+                "description": variant.description,
+                "overrides": variant.overrides,
+                "seeds": found.seeds[name],
+                "figures": {metric: _cell_record(cell) for metric, cell in found.cells[name].items()},
+            }
+            for name, variant in found.variants.items()
+        },
+        "runs": [run.to_dict() for run in found.runs],
+        "missing": list(found.missing),
+        "failed": [
+            {"run": failure.trial.name, "reason": failure.reason, "log": str(failure.log)}
+            for failure in found.failures
+        ],
+    }
+
+
+def _cell_record(cell: Cell) -> dict[str, Any]:
+    record = _estimate_record(cell.estimate)
+    if cell.users is not None:
+        record.update(low=cell.users[0], high=cell.users[1], interval="bootstrap over users of one run")
+    if cell.difference is not None:
+        difference = {**_estimate_record(cell.difference.estimate), "verdict": cell.difference.verdict}
+        record["difference"] = difference
+    return record
+
+
+def _estimate_record(found: Estimate) -> dict[str, Any]:
+    half = found.half_width
+    return {
+        "mean": found.mean,
+        "deviation": found.deviation,
+        "half_width": half,
+        "low": None if half is None else found.mean - half,
+        "high": None if half is None else found.mean + half,
+        "interval": None if half is None else "Student's t over seeds",
+        "seeds": found.count,
+    }
