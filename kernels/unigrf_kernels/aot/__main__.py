@@ -3,68 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import multiprocessing
 import os
-import pkgutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 
-import unigrf_kernels
-
-from .case import CompileCase
-from .compiler import CompileReport, compile_for
-from .report import format_table, to_json
+from .report import format_summary, format_table, to_json
+from .run import compile_all
 from .targets import TARGETS
-
-
-@lru_cache(maxsize=1)
-def discover_cases() -> tuple[CompileCase, ...]:
-    """The shipped configurations of all operators, from their modules `aot_cases`."""
-    cases: list[CompileCase] = []
-    for module in pkgutil.iter_modules(unigrf_kernels.__path__):
-        name = f"unigrf_kernels.{module.name}.aot_cases"
-        if module.ispkg and importlib.util.find_spec(name) is not None:
-            cases.extend(importlib.import_module(name).shipped_configurations())
-    return tuple(cases)
-
-
-def compile_all(archs: Sequence[str], *, only: str = "", processes: int = 2) -> list[CompileReport]:
-    """Compile in parallel; the order is that of `discover_cases`, chip by chip.
-
-    Args:
-        archs: names from `TARGETS`.
-        only: compile only configurations whose label contains this.
-        processes: how many compilers run at a time.
-    """
-    tasks = [
-        (number, arch)
-        for arch in archs
-        for number, case in enumerate(discover_cases())
-        if only in case.label and (not case.archs or arch in case.archs)
-    ]
-    context = multiprocessing.get_context("spawn")
-    with (
-        tempfile.TemporaryDirectory() as cache,
-        ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(cache,)) as pool,
-    ):
-        return list(pool.map(_compile_task, tasks))
-
-
-def _start(cache: str) -> None:
-    # A cache of its own: what comes from an older cache brings no remarks of the assembler.
-    os.environ["TRITON_CACHE_DIR"] = cache
-    os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
-
-
-def _compile_task(task: tuple[int, str]) -> CompileReport:
-    number, arch = task
-    return compile_for(discover_cases()[number], TARGETS[arch])
 
 
 def _versions() -> dict[str, str]:
@@ -80,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--arch", default="sm_80,sm_90,sm_100,gfx942", help="chips, separated by commas")
     parser.add_argument("--only", default="", help="only configurations whose label contains this")
     parser.add_argument("--processes", type=int, default=2, help="compilers that run at a time")
+    parser.add_argument("--cache", type=Path, help="folder that keeps reports until their kernel changes")
+    parser.add_argument(
+        "--summary", action="store_true", help="a Markdown table with one line per kernel and dtype"
+    )
     parser.add_argument("--json", type=Path, help="write the reports to this file")
     options = parser.parse_args(arguments)
     archs = options.arch.split(",")
@@ -88,11 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--arch must name {', '.join(TARGETS)}, got {', '.join(unknown)}")
 
     begin = time.perf_counter()
-    reports = compile_all(archs, only=options.only, processes=options.processes)
-    print(format_table(reports))
+    reports = compile_all(archs, only=options.only, processes=options.processes, cache=options.cache)
+    print(format_summary(reports) if options.summary else format_table(reports))
     faulty = [report for report in reports if report.faults]
+    if options.summary and faulty:
+        print(format_table(faulty), file=sys.stderr)
     seconds = time.perf_counter() - begin
-    print(f"{len(reports)} configurations compiled in {seconds:.0f} s, {len(faulty)} with faults")
+    print(f"{len(reports)} configurations in {seconds:.0f} s, {len(faulty)} with faults")
     if options.json:
         options.json.write_text(to_json(reports, _versions()), encoding="utf-8")
     return 1 if faulty else 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +27,44 @@ def format_table(reports: Sequence[CompileReport]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
         lines.append("  ".join([*cells, verdict]).rstrip())
     return "\n".join(lines)
+
+
+def format_summary(reports: Sequence[CompileReport]) -> str:
+    """A Markdown table for each chip with one line per kernel and dtype: the most that any of its variants takes.
+
+    Registers and shared memory stand by width; spills and matrix instructions (the fewest) hold for all widths.
+    """
+    families: dict[str, dict[tuple[str, str], dict[int, list[CompileReport]]]] = {}
+    for report in reports:
+        found = re.match(r"(.+?) (bf16|fp16|fp32)(?: D?(\d+))?", report.label)
+        if found is None:
+            raise ValueError(f"a label must name its kernel and dtype, got {report.label!r}")
+        kernels = families.setdefault(report.arch, {})
+        widths = kernels.setdefault((found[1], found[2]), {})
+        widths.setdefault(int(found[3] or 0), []).append(report)
+    lines = []
+    for arch, kernels in families.items():
+        lines += ["", f"| {arch} | variants | registers by width | spilled | shared KiB by width | matrix |"]
+        lines.append("|---|---|---|---|---|---|")
+        for (kernel, dtype), widths in sorted(kernels.items()):
+            everything = [report for group in widths.values() for report in group]
+            cells = (
+                f"{kernel} {dtype}",
+                len(everything),
+                _by_width((width, max(report.registers for report in group)) for width, group in widths.items()),
+                max(report.local_bytes for report in everything),
+                _by_width(
+                    (width, -(-max(report.shared_bytes for report in group) // 1024))
+                    for width, group in widths.items()
+                ),
+                min(report.matrix_instructions for report in everything),
+            )
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines[1:])
+
+
+def _by_width(numbers: Iterable[tuple[int, int]]) -> str:
+    return ", ".join(f"{width}: {number}" if width else str(number) for width, number in sorted(numbers))
 
 
 def to_json(reports: Sequence[CompileReport], versions: dict[str, str]) -> str:

@@ -17,7 +17,8 @@ from .launch import (
 from .triton_forward import forward_kernel
 from .triton_key_gradient import key_gradient_kernel
 from .triton_query_gradient import query_gradient_kernel
-from .triton_schedule import Schedule
+from .triton_schedule import Schedule, choose_schedule
+from .triton_tile_tables import TABLES
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,30 @@ SOFTMAX_EVERYTHING = Variant(
 )
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+# All tiles, with what asks most of them. Types of 16 bits share their tiles and differ in the names of
+# instructions; single precision has one table, with and without biases.
+_SHIPPED = {
+    torch.bfloat16: (PLAIN, BIASES, EVERYTHING, SOFTMAX, SOFTMAX_EVERYTHING),
+    torch.float16: (SOFTMAX_EVERYTHING,),
+    torch.float32: (PLAIN, EVERYTHING, SOFTMAX, SOFTMAX_EVERYTHING),
+}
+
+
+def shipped_configurations() -> list[CompileCase]:
+    """Forward and both backward kernels of every tile table entry, in the variants of `_SHIPPED`."""
+    cases = []
+    for arch in TABLES:
+        if arch == "other":
+            continue
+        for dtype, variants in _SHIPPED.items():
+            for head_dim in (16, 32, 64, 128, 256):
+                for variant in variants:
+                    biases = {"position_bias": variant.biases, "time_bias": variant.biases}
+                    schedule = choose_schedule(arch, dtype, head_dim, **biases)
+                    cases += kernel_cases(variant, dtype, head_dim, schedule, (arch,))
+    return cases
 
 
 def meta_call(variant: Variant, dtype: torch.dtype, head_dim: int, schedule: Schedule) -> Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..implementation import Implementation, resolve_implementation
-from .checks import check_operands, check_scores
+from .checks import check_operands, check_scores, check_triton
 from .plan import AttentionPlan, plan_attention
 from .reference import reference_attention
 from .torch_path import blocked_attention
@@ -65,7 +65,8 @@ def jagged_attention(
         plan: `plan_attention` of the same structure, shared by the layers of a model so that what depends on
             the structure alone is derived once per batch. ``num_candidates``, ``window``, both times and
             ``max_length`` are then taken from it and need not be repeated.
-        implementation: ``"auto"`` (Triton on CUDA, else torch), ``"triton"``, ``"torch"``, ``"reference"``.
+        implementation: ``"auto"`` (Triton on CUDA, else torch), ``"triton"`` (fp32, bf16, fp16; ``D`` up to 256),
+            ``"torch"``, ``"reference"``.
         deterministic: bit-equal results on repetition, also on CUDA; the CPU is always deterministic for a
             fixed number of threads.
 
@@ -92,6 +93,7 @@ def jagged_attention(
     if chosen is Implementation.TRITON:
         from .autograd import triton_attention
 
+        check_triton(q)
         return triton_attention(
             q,
             k,

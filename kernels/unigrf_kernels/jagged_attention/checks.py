@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+TRITON_DTYPES, TRITON_MAX_HEAD_DIM = (torch.float32, torch.bfloat16, torch.float16), 256
 ACTIVATIONS = ("silu", "softmax")
 
 
@@ -34,6 +35,8 @@ def check_structure(
     if query_times is not None and key_times is not None:
         _check_vector("query_times", query_times, None, "T", offsets.device)
         _check_vector("key_times", key_times, query_times.numel(), "T", offsets.device)
+    if window is not None and not isinstance(window, (int, torch.SymInt)):
+        raise TypeError(f"window must be an integer, got {type(window).__name__}")
     if window is not None and window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
     if max_length is not None and max_length < 0:
@@ -92,6 +95,16 @@ def check_scores(
         _check_table("time_bias", "num_buckets", time_bias, q)
     if time_bias is not None and query_times is None:
         raise ValueError("time_bias needs query_times and key_times, got None")
+
+
+def check_triton(q: Tensor) -> None:
+    """What the Triton kernels do not take."""
+    if q.dtype not in TRITON_DTYPES:
+        raise TypeError(f"q must be float32, bfloat16 or float16 for Triton, got {_dtype(q)}")
+    if q.shape[2] > TRITON_MAX_HEAD_DIM:
+        raise ValueError(
+            f"q must have at most {TRITON_MAX_HEAD_DIM} dimensions a head for Triton, got {q.shape[2]}"
+        )
 
 
 def _check_table(name: str, columns: str, table: Tensor, q: Tensor) -> None:

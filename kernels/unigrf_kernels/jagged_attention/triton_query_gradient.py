@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .triton_products import row_products
 from .triton_tiles import (
     LOG2_E,
     add_position_bias,
@@ -68,7 +69,8 @@ def score_gradient(
 ):
     """Gradient of a tile's scores `[queries, keys]`; the key tile; the buckets and their range (or dummies)."""
     key = load_tile(k, first_col, length, k_stride, D, BLOCK_N, BLOCK_D, MASKED)
-    scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
+    in_parts: tl.constexpr = BLOCK_D > 128 and k.dtype.element_ty == tl.float32
+    scores = row_products(query, key, in_parts, PRECISION) * scale
     bucket = 0
     lowest = 0
     highest = 0
@@ -85,7 +87,7 @@ def score_gradient(
             BLOCK_M, BLOCK_N, False,
         )  # fmt: skip
     value = load_tile(v, first_col, length, v_stride, D, BLOCK_N, BLOCK_D, MASKED)
-    sent = tl.dot(upstream, tl.trans(value), input_precision=PRECISION)
+    sent = row_products(upstream, value, in_parts, PRECISION)
     if SOFTMAX:
         sent = tl.exp2(scores * LOG2_E - normaliser[:, None]) * (sent - mean[:, None])
     else:
@@ -178,9 +180,10 @@ def query_gradient_kernel(
 ):
     """Grid: work items from `first_item` on, times heads, heads fastest.
 
-    With a bias gradient all tiles go through one loop with the mask, from the oldest key tile to the newest. A
-    tile's sums by relative position reach over BLOCK_M + BLOCK_N - 1 positions, of which later tiles touch all
-    but the BLOCK_N highest: those are written, the others wait in `carry`. BLOCK_N divides BLOCK_M.
+    With a bias gradient all tiles go through one loop with the mask, from the oldest key tile to the newest (so do
+    those of `row_products` in parts: two loops spill). A tile's sums by relative position reach over BLOCK_M +
+    BLOCK_N - 1 positions, of which later tiles touch all but the BLOCK_N highest: those are written, the others
+    wait in `carry`. BLOCK_N divides BLOCK_M.
     """
     item = tl.program_id(0) // HEADS
     head = tl.program_id(0) % HEADS
@@ -213,7 +216,8 @@ def query_gradient_kernel(
     begin, full_begin, full_end, end, own_begin, own_end = key_tiles(
         first_row, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
     )
-    if POSITION_GRADIENT or TIME_GRADIENT:
+    in_parts: tl.constexpr = BLOCK_D > 128 and k.dtype.element_ty == tl.float32
+    if POSITION_GRADIENT or TIME_GRADIENT or in_parts:
         full_begin = end
         full_end = end
     else:

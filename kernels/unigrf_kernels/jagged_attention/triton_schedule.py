@@ -1,8 +1,4 @@
-"""Tiles of the Triton attention kernels: shape and architecture in, block sizes out.
-
-The tables hold what compiles without spilled registers within the shared memory of each architecture (see
-`python -m unigrf_kernels.aot`). They were chosen by register and memory counts and have not been timed yet.
-"""
+"""How one call of the Triton attention kernels runs: shape and architecture in, block sizes out."""
 
 from __future__ import annotations
 
@@ -11,24 +7,9 @@ from dataclasses import astuple, dataclass
 
 import torch
 
+from .triton_tile_tables import TABLES, Tile
+
 PRECISIONS = ("ieee", "tf32")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Block sizes of one kernel.
-
-    Attributes:
-        rows: queries per tile, a power of two from 16 up.
-        cols: keys per tile, a power of two from 16 up.
-        num_warps: warps per program.
-        num_stages: depth of the software pipeline.
-    """
-
-    rows: int
-    cols: int
-    num_warps: int
-    num_stages: int
 
 
 @dataclass(frozen=True)
@@ -38,7 +19,7 @@ class Schedule:
     Attributes:
         forward: tile of the forward kernel.
         key_gradient: tile of the kernel for keys and values.
-        query_gradient: tile of the kernel for queries and bias tables; square if there is a position bias.
+        query_gradient: tile of the kernel for queries and bias tables; its keys divide its queries.
         split_key_gradient: sum the gradients of values and keys one after the other, see `key_gradient_kernel`.
         precision: of float32 products: "ieee", or "tf32" for tensor cores with 10 bits of mantissa.
     """
@@ -67,9 +48,18 @@ class Schedule:
 def choose_schedule(
     arch: str, dtype: torch.dtype, head_dim: int, *, position_bias: bool, time_bias: bool
 ) -> Schedule:
-    """The shipped schedule. `arch` as `architecture` names it."""
-    return Schedule(Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 2))
+    """The shipped schedule. `arch` as `architecture` names it; one that has no tables gets the smallest tiles."""
+    biased = position_bias or time_bias
+    kind = "single" if dtype == torch.float32 else "half biased" if biased else "half"
+    block = max(16, 1 << (head_dim - 1).bit_length())
+    tables = TABLES.get(arch, TABLES["other"])
+    forward, key_gradient, query_gradient, split = tables[kind][block]
+    return Schedule(forward, key_gradient, query_gradient, split_key_gradient=split)
 
 
 def architecture(device: torch.device) -> str:
-    return "sm_90"
+    """Name of the device's architecture as the offline compiler knows it; the interpreter runs Hopper's tiles."""
+    if device.type != "cuda":
+        return "sm_90"
+    properties = torch.cuda.get_device_properties(device)
+    return "gfx" if torch.version.hip else f"sm_{properties.major}{properties.minor}"

@@ -80,7 +80,7 @@ def choose_schedule(arch: str, dtype: torch.dtype, width: int, *, num_processors
         stream=stream,
         negatives=negatives,
         own=own,
-        rows=Tile(max(4, min(32, 2048 // block)), 0, 4, 1),
+        rows=_ROWS[block],
         ranking=ranking,
         programs=2 * num_processors,
         precision=precision,
@@ -93,8 +93,16 @@ _HALF = {
     32: (Tile(128, 128, 8, 3), Tile(128, 128, 8, 3), Tile(32, 16, 4, 2), Tile(64, 16, 4, 2)),
     64: (Tile(128, 128, 8, 3), Tile(128, 128, 8, 3), Tile(32, 16, 4, 2), Tile(64, 16, 4, 2)),
     128: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 3), Tile(32, 16, 4, 2), Tile(64, 16, 4, 2)),
-    256: (Tile(128, 64, 8, 2), Tile(64, 128, 8, 2), Tile(32, 16, 4, 2), Tile(32, 16, 4, 2)),
+    256: (Tile(128, 64, 8, 2), Tile(64, 128, 8, 2), Tile(32, 16, 4, 2), Tile(16, 16, 4, 2)),
     512: (Tile(64, 32, 8, 2), Tile(32, 64, 8, 2), Tile(32, 16, 4, 2), Tile(16, 16, 4, 2)),
+}
+_ROWS = {
+    16: Tile(32, 0, 4, 1),
+    32: Tile(32, 0, 4, 1),
+    64: Tile(16, 0, 4, 1),
+    128: Tile(16, 0, 4, 1),
+    256: Tile(8, 0, 4, 1),
+    512: Tile(4, 0, 8, 1),
 }
 # Three products of 19-bit halves give fp32's accuracy on tensor cores, but the halves of a wide tile do not fit
 # the registers: from 256 on, products run on the ordinary units in small tiles.
@@ -104,7 +112,7 @@ _FP32 = {
     32: (Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(16, 16, 4, 2), Tile(32, 16, 4, 2)),
     64: (Tile(64, 32, 4, 2), Tile(32, 64, 4, 2), Tile(16, 16, 4, 2), Tile(32, 16, 4, 2)),
     128: (Tile(32, 64, 8, 1), Tile(64, 32, 8, 1), Tile(16, 16, 4, 2), Tile(16, 16, 4, 2)),
-    256: (Tile(16, 16, 4, 2), Tile(16, 16, 4, 2), Tile(16, 16, 4, 2), Tile(16, 16, 4, 2)),
+    256: (Tile(16, 16, 4, 2), Tile(16, 16, 4, 2), Tile(16, 16, 4, 2), Tile(16, 16, 8, 2)),
     512: (Tile(16, 16, 8, 2), Tile(16, 16, 8, 2), Tile(16, 16, 8, 2), Tile(16, 16, 8, 2)),
 }
 

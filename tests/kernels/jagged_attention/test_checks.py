@@ -32,6 +32,7 @@ def arguments(**changes: Any) -> dict[str, Any]:
 
 
 ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"window": 2.5}, TypeError, "window must be an integer, got float"),
     ({"q": torch.zeros(5, 8)}, ValueError, "q must have shape [T, H, D], got [5, 8]"),
     ({"k": torch.zeros(4, 2, 8)}, ValueError, "k must have shape [5, Hkv, 8], got [4, 2, 8]"),
     ({"k": torch.zeros(5, 2, 9)}, ValueError, "k must have shape [5, Hkv, 8], got [5, 2, 9]"),
@@ -169,3 +170,15 @@ def test_a_plan_of_another_batch_is_refused(changes: dict[str, Any], message: st
 def test_a_plan_is_checked_when_it_is_made() -> None:
     with pytest.raises(ValueError, match=r"^offsets must not descend$"):
         plan_attention(torch.tensor([0, 6, 5]))
+
+
+def test_triton_takes_three_dtypes_and_heads_of_256() -> None:
+    offsets = torch.tensor([0, 3])
+    wide, double = torch.zeros(3, 1, 257), torch.zeros(3, 1, 8, dtype=torch.float64)
+    options: dict[str, Any] = {"scale": 1.0, "scaling_length": 5.0}
+    with pytest.raises(ValueError, match="at most 256 dimensions a head for Triton, got 257"):
+        jagged_attention(wide, wide, wide, offsets, **options, implementation="triton")
+    with pytest.raises(TypeError, match="float32, bfloat16 or float16 for Triton, got float64"):
+        jagged_attention(double, double, double, offsets, **options, implementation="triton")
+    for q in (wide, double):
+        assert jagged_attention(q, q, q, offsets, **options).shape == q.shape

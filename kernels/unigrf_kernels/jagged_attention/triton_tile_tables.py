@@ -1,0 +1,102 @@
+"""Block sizes of the Triton attention kernels for each chip.
+
+The largest tiles found that compile without spilled registers, within the chip's shared memory and, for 16-bit
+operands, onto its matrix instructions, in every variant of `aot_cases`. They were chosen by those counts and have
+not been timed yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Block sizes of one kernel.
+
+    Attributes:
+        rows: queries per tile, a power of two from 16 up.
+        cols: keys per tile, a power of two from 16 up.
+        num_warps: warps per program.
+        num_stages: depth of the software pipeline.
+    """
+
+    rows: int
+    cols: int
+    num_warps: int
+    num_stages: int
+
+
+Entry = tuple[Tile, Tile, Tile, bool]
+"""Tiles of the forward, key gradient and query gradient kernels; whether the key gradient is split."""
+
+# Without matrix instructions every chip gets the same: registers, not the shared memory, are what is scarce.
+_SINGLE = {
+    16: (Tile(16, 32, 8, 1), Tile(16, 32, 8, 1), Tile(32, 32, 8, 2), False),
+    32: (Tile(32, 16, 8, 1), Tile(16, 16, 8, 1), Tile(32, 32, 8, 2), False),
+    64: (Tile(32, 16, 8, 1), Tile(16, 32, 8, 1), Tile(32, 32, 8, 2), False),
+    128: (Tile(16, 16, 4, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1), False),
+    256: (Tile(16, 16, 8, 1), Tile(16, 16, 8, 1), Tile(16, 16, 8, 1), False),
+}
+_SM80 = {
+    "half": {
+        16: (Tile(128, 64, 8, 2), Tile(32, 64, 4, 2), Tile(128, 64, 8, 2), False),
+        32: (Tile(128, 64, 8, 2), Tile(32, 64, 4, 2), Tile(128, 64, 8, 2), False),
+        64: (Tile(128, 64, 8, 2), Tile(32, 64, 4, 2), Tile(128, 64, 8, 2), False),
+        128: (Tile(128, 64, 8, 2), Tile(32, 64, 8, 2), Tile(64, 32, 8, 2), False),
+        256: (Tile(64, 32, 8, 2), Tile(32, 32, 8, 2), Tile(64, 64, 8, 1), False),
+    },
+    "half biased": {
+        16: (Tile(64, 64, 8, 2), Tile(32, 32, 4, 2), Tile(64, 64, 8, 2), False),
+        32: (Tile(64, 64, 8, 2), Tile(32, 32, 4, 2), Tile(64, 64, 8, 2), False),
+        64: (Tile(64, 64, 8, 2), Tile(32, 32, 4, 2), Tile(64, 64, 8, 2), False),
+        128: (Tile(64, 32, 8, 2), Tile(32, 64, 8, 2), Tile(64, 32, 8, 2), False),
+        256: (Tile(64, 32, 8, 2), Tile(32, 32, 8, 2), Tile(64, 32, 8, 1), False),
+    },
+    "single": _SINGLE,
+}
+_SM90 = {
+    "half": {
+        16: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(128, 64, 8, 2), False),
+        32: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(128, 64, 8, 2), False),
+        64: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(128, 64, 8, 2), False),
+        128: (Tile(128, 64, 8, 3), Tile(32, 64, 8, 2), Tile(128, 64, 8, 2), False),
+        256: (Tile(128, 64, 8, 2), Tile(16, 64, 8, 2), Tile(128, 32, 8, 2), True),
+    },
+    "half biased": {
+        16: (Tile(128, 32, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
+        32: (Tile(128, 32, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
+        64: (Tile(128, 64, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
+        128: (Tile(128, 32, 8, 2), Tile(32, 64, 8, 2), Tile(128, 32, 8, 2), False),
+        256: (Tile(64, 32, 8, 2), Tile(16, 64, 8, 2), Tile(64, 32, 8, 2), True),
+    },
+    "single": _SINGLE,
+}
+_SM100 = {
+    "half": {
+        16: (Tile(128, 64, 8, 3), Tile(32, 128, 8, 2), Tile(128, 64, 8, 2), False),
+        32: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(64, 64, 8, 2), False),
+        64: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(128, 64, 8, 2), False),
+        128: (Tile(128, 64, 8, 2), Tile(32, 128, 8, 2), Tile(128, 64, 8, 2), False),
+        256: (Tile(64, 64, 8, 2), Tile(32, 64, 8, 2), Tile(64, 64, 8, 2), True),
+    },
+    "half biased": {
+        16: (Tile(64, 32, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
+        32: (Tile(64, 32, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
+        64: (Tile(64, 64, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
+        128: (Tile(64, 32, 8, 2), Tile(32, 64, 8, 2), Tile(128, 32, 8, 2), True),
+        256: (Tile(64, 32, 8, 1), Tile(16, 64, 8, 2), Tile(64, 32, 8, 2), True),
+    },
+    "single": _SINGLE,
+}
+_SMALLEST = (Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), True)
+_WIDTHS = (16, 32, 64, 128, 256)
+
+TABLES: dict[str, dict[str, dict[int, Entry]]] = {
+    "sm_80": _SM80,
+    "sm_90": _SM90,
+    "sm_100": _SM100,
+    # Nothing is known about these chips but that the smallest tiles ask little of any.
+    "other": {kind: dict.fromkeys(_WIDTHS, _SMALLEST) for kind in _SM90},
+}
+"""By chip, then "half" (16-bit), "half biased" (with a position or time bias) or "single" (fp32), then width."""
