@@ -45,6 +45,7 @@ class Request:
 def register(app: typer.Typer) -> None:
     """Add the commands of studies to ``app``."""
     app.command()(ablate)
+    app.command()(scale)
 
 
 def ablate(
@@ -61,6 +62,26 @@ def ablate(
     from unigrf_dist.study.schema import read_ablation
 
     study = read_ablation(config)
+    request = Request(config, out, ranks, parallel, overrides or [], _words(only), _numbers(seeds))
+    outcome, runs, missing = run_study(study, request)
+    report(study, runs, missing, outcome.failures, config=config, out=out)
+    raise typer.Exit(_status(outcome))
+
+
+def scale(
+    config: ConfigFile,
+    out: OutFolder,
+    ranks: Ranks = 1,
+    parallel: Parallel = 1,
+    overrides: Overrides = None,
+    only: Only = None,
+    seeds: Seeds = None,
+) -> None:
+    """Train and evaluate a grid of depths and widths, and fit how figures fall with size."""
+    from unigrf_dist.study.scaling import report
+    from unigrf_dist.study.schema import read_scaling
+
+    study = read_scaling(config)
     request = Request(config, out, ranks, parallel, overrides or [], _words(only), _numbers(seeds))
     outcome, runs, missing = run_study(study, request)
     report(study, runs, missing, outcome.failures, config=config, out=out)
