@@ -139,7 +139,7 @@ def test_a_whole_scaling_study_writes_points_laws_and_drawing(
     law = found["curves"]["retrieval loss (training)"]["training FLOPs"]
     assert law["a"] < law["a_interval"][1]
     text = (folder / "out" / "results.md").read_text()
-    assert "| b3-w32 | 2 |" in text
+    assert "| b3-w32 | 2 | 3072 +3840 |" in text
     drawing = ElementTree.parse(folder / "out" / "results.svg").getroot()
     words = "".join(drawing.itertext())
     for word in ("3 blocks", "1 - HR@10", "training FLOPs", "parameters"):

@@ -130,10 +130,13 @@ def report(
     write_results(out, {"kind": "scaling", "study": str(config), **record, **left})
     if sized:
         draw_curves(found, sized, out / "results")
-        tables = [_sizes_table(study, sized), _laws_table(found)]
+        reasons = {law if isinstance(law, str) else None for curve in found for law in curve.laws.values()}
+        tables = [_sizes_table(study, sized), *([] if None not in reasons else [_laws_table(found)])]
         (out / "results.md").write_text(_markdown(config, tables), encoding="utf-8")
         for table in tables:
             console.print(table)
+        if None not in reasons:
+            console.print(f"no law fitted: {reasons.pop()}")
         console.print(f"written to {out}/results.json, .md, .svg, .png", highlight=False)
     say_what_is_missing(console, missing, failures)
 
@@ -160,19 +163,33 @@ def _law_record(law: PowerLaw | str) -> dict[str, Any]:
 
 
 def _sizes_table(study: Scaling, runs: Sequence[SizedRun]) -> Table:
-    table = Table(title="test split, means over seeds", caption=f"FLOPs: {CONVENTION}", box=SIMPLE_HEAD)
-    for column in ("size", "n", "dense", "table", "FLOPs", *map(metric_name, study.metrics)):
+    table = Table(
+        title="test split, means over seeds", caption=f"weights: dense + item table; FLOPs: {CONVENTION}"
+    )
+    table.box, table.collapse_padding, table.pad_edge = SIMPLE_HEAD, True, False
+    for column in (
+        "size",
+        "n",
+        "weights",
+        "FLOPs",
+        *(metric_name(name).replace(" ", "\n") for name in study.metrics),
+    ):
         table.add_column(column, justify="left" if column == "size" else "right", no_wrap=True)
     for name in dict.fromkeys(each.run.variant for each in runs):
         own = [each for each in runs if each.run.variant == name]
         first = own[0]
-        cells = [name, str(len(own)), f"{first.run.dense_parameters:,}", f"{first.run.table_parameters:,}"]
-        cells.append(f"{np.mean([each.flops for each in own]):.2e}")
+        weights = f"{_short(first.run.dense_parameters)}\n+{_short(first.run.table_parameters)}"
+        cells = [name, str(len(own)), weights]
+        cells.append(f"{np.mean([each.flops for each in own]):.1e}".replace("e+", "e"))
         for metric in study.metrics:
             values = [value for each in own if (value := each.run.value(metric)) is not None]
             cells.append(f"{estimate(values).mean:.4f}" if values else "–")
         table.add_row(*cells)
     return table
+
+
+def _short(number: int) -> str:
+    return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e4 else str(number)
 
 
 def _laws_table(found: Sequence[Curve]) -> Table:
@@ -200,7 +217,7 @@ def _law_cells(law: PowerLaw) -> list[str]:
 def _markdown(config: Path, tables: Sequence[Table]) -> str:
     parts = [f"# {config.stem}: {config}", "![curves](results.svg)"]
     for table in tables:
-        columns = [[str(cell) for cell in column.cells] for column in table.columns]
+        columns = [[str(cell).replace("\n", " ") for cell in column.cells] for column in table.columns]
         lines = [
             [str(column.header) for column in table.columns],
             ["---"] * len(columns),
