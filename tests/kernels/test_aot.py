@@ -1,7 +1,10 @@
-"""The offline proof: what it counts and refuses, and what its cache depends on."""
+"""The offline proof: what it counts and refuses, what its cache depends on, and Hopper's proof itself."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +37,24 @@ CASE = CompileCase(
     num_stages=2,
     expects_tensor_cores=True,
 )
+
+
+def test_shipped_configurations_are_clean_on_hopper() -> None:
+    """No spill, no more shared memory than there is, matrix instructions where they are meant."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = str(ROOT / "kernels")
+    command = [
+        sys.executable,
+        "-m",
+        "unigrf_kernels.aot",
+        "--arch",
+        "sm_90",
+        "--cache",
+        str(ROOT / "build" / "aot"),
+    ]
+    proof = subprocess.run(command, env=environment, capture_output=True, text=True)
+    faults = [line for line in proof.stdout.splitlines() if "FAULT" in line]
+    assert proof.returncode == 0, "\n".join([*faults, proof.stderr])
 
 
 def test_instructions_count_only_inside_loops() -> None:

@@ -32,11 +32,11 @@ Entry = tuple[Tile, Tile, Tile, bool]
 
 # Without matrix instructions every chip gets the same: registers, not the shared memory, are what is scarce.
 _SINGLE = {
-    16: (Tile(16, 32, 8, 1), Tile(16, 32, 8, 1), Tile(32, 32, 8, 2), False),
+    16: (Tile(16, 32, 8, 1), Tile(16, 16, 8, 1), Tile(32, 32, 8, 2), False),
     32: (Tile(32, 16, 8, 1), Tile(16, 16, 8, 1), Tile(32, 32, 8, 2), False),
     64: (Tile(32, 16, 8, 1), Tile(16, 32, 8, 1), Tile(32, 32, 8, 2), False),
     128: (Tile(16, 16, 4, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1), False),
-    256: (Tile(16, 16, 8, 1), Tile(16, 16, 8, 1), Tile(16, 16, 8, 1), False),
+    256: (Tile(16, 16, 8, 1), Tile(16, 16, 16, 1), Tile(16, 16, 8, 1), False),
 }
 _SM80 = {
     "half": {
