@@ -110,6 +110,7 @@ def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
         ExactNorms(engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
         None if enhancer is None else ProposalStore(enhancer, torch.arange(NUM_USERS) if users is None else users),
         table_rate_ratio=1.0,
+        matmul_precision=config.train.matmul_precision,
         seed=seed,
         phases=Phases(),
     )

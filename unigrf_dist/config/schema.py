@@ -172,6 +172,10 @@ class TrainConfig(Section):
     global_batch_users: int = Field(128, ge=1, description="Users per step, over all ranks together.")
     epochs: int = Field(ge=1)
     seed: int = Field(42, ge=0, lt=2**31)
+    matmul_precision: Literal["highest", "high", "medium"] = Field(
+        "highest",
+        description="Factors of fp32 products in training: fp32, TF32 on GPUs, bf16 where the chip multiplies it.",
+    )
     log_every_steps: int = Field(10, ge=1)
     checkpoint_every_epochs: int = Field(1, ge=1)
     keep_checkpoints: int = Field(1, ge=1, description="Latest checkpoints kept, besides the best one.")

@@ -39,6 +39,7 @@ def build_step(parts: Parts, stream: TrainStream) -> TrainStep:
         ExactNorms(parts.engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
         None if enhancer is None else ProposalStore(enhancer, stream.user_ids),
         table_rate_ratio=config.tables.learning_rate / base_learning_rate(config),
+        matmul_precision=config.train.matmul_precision,
         seed=config.train.seed,
         phases=parts.phases,
     )

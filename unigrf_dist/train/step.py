@@ -17,6 +17,7 @@ from unigrf_dist.objective.negatives import Negatives, NegativeSource
 from unigrf_dist.objective.proposals import ProposalStore
 from unigrf_dist.objective.weighter import NUM_TASKS, Weighter
 from unigrf_dist.phases import Phases
+from unigrf_dist.train.matmul_precision import matmul_precision
 
 _SEEDS_PER_STEP = 4096  # room for a dropout seed of each layer and rank
 
@@ -59,6 +60,7 @@ class TrainStep:
         exact_norms: measures what the weighter estimates.
         proposals: of the enhancer, if there is one.
         table_rate_ratio: the table's learning rate as a multiple of the dense one, whose schedule it follows.
+        matmul_precision: of fp32 products.
         seed: of the dropout masks.
         phases: names the parts of the step.
     """
@@ -73,6 +75,7 @@ class TrainStep:
         proposals: ProposalStore | None,
         *,
         table_rate_ratio: float,
+        matmul_precision: str,
         seed: int,
         phases: Phases,
     ) -> None:
@@ -80,7 +83,7 @@ class TrainStep:
         self.exact_norms, self.proposals = exact_norms, proposals
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.seed, self.phases = seed, phases
-        self._table_rate_ratio = table_rate_ratio
+        self._table_rate_ratio, self._matmul_precision = table_rate_ratio, matmul_precision
 
     def __call__(self, batch: JaggedBatch, step: int, *, epoch: int = 0, stop_asked: bool = False) -> StepOutcome:
         """Train on this rank's share of global step ``step`` (from 0); collective.
@@ -91,6 +94,10 @@ class TrainStep:
             epoch: that it belongs to; the enhancer works in rounds of epochs.
             stop_asked: whether this rank was asked to stop.
         """
+        with matmul_precision(self._matmul_precision):
+            return self._step(batch, step, epoch, stop_asked)
+
+    def _step(self, batch: JaggedBatch, step: int, epoch: int, stop_asked: bool) -> StepOutcome:
         phase, host_users = self.phases, batch.user_ids
         batch = batch.to(self.table.device, non_blocking=True)
         self.table.begin_step(step, self.learning_rate * self._table_rate_ratio)
