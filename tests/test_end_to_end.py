@@ -144,6 +144,23 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(run: Path, config:
         assert torch.equal(resumed[name], value), name
 
 
+def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, config: Path) -> None:
+    before = (run / "config.yaml").read_bytes()
+    done = unigrf("train", "--config", config, "--run", run, "--resume", "--set", "model.width=20")
+    assert done.returncode == 2
+    assert (run / "config.yaml").read_bytes() == before
+
+
+def test_figures_name_their_data_and_other_items_are_refused(run: Path, tmp_path: Path) -> None:
+    made = unigrf("synthesize", "--out", tmp_path / "other", "--users", 300, "--items", 121, "--mean-length", 14)
+    assert made.returncode == 0, made.stderr
+    done = unigrf("evaluate", "--run", run, "--set", f"data.path={tmp_path / 'other'}")
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+    stored = json.loads((run / "metrics.json").read_text())["splits"]["test"]
+    assert stored["data"].endswith("data")
+
+
 def latest(run: Path) -> str:
     return (run / "checkpoints" / "latest").read_text().strip()
 
@@ -176,6 +193,18 @@ def latest(run: Path) -> str:
             "must not exceed proposals = 4",
         ),
         (["train", "--config", "{config}", "--run", "x", "--set", "model.key_heads=1"], "remove the key"),
+        (["train", "--config", "{config}", "--run", "x", "--set", "train.selection.metric=foo"], "allowed: hr@1"),
+        (["train", "--config", "{config}", "--run", "x", "--set", "deepspeed.optimizer.params.lr=-1"], "above 0"),
+        (["train", "--config", "{config}", "--run", "x", "--set", "deepspeed.optimizer=null"], "give a mapping"),
+        (["train", "--config", "{config}", "--run", "x", "--set", "deepspeed.scheduler.type=Foo"], "WarmupLR"),
+        (
+            ["train", "--config", "{config}", "--run", "x", "--set", "tables.learning_rate=.inf"],
+            "tables.learning_rate",
+        ),
+        (
+            ["train", "--config", "{config}", "--run", "{run}", "--resume", "--set", "model.width=20"],
+            "another model",
+        ),
         (["train", "--config", "{config}", "--run", "{run}x", "--resume"], "no run to resume"),
         (["evaluate", "--run", "nowhere"], "nowhere: no run here"),
         (["evaluate", "--run", "{run}", "--split", "train"], "allowed are test and validation"),

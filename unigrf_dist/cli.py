@@ -39,13 +39,14 @@ def train(
     checked = load_config(config, overrides or [])
 
     from unigrf_dist.data import open_dataset
-    from unigrf_dist.train.fit import refuse_absent_features, task_labels, users_per_rank
+    from unigrf_dist.train.fit import refuse_absent_features, refuse_unmeasurable, task_labels, users_per_rank
     from unigrf_dist.train.launch import launch
     from unigrf_dist.train.run_folder import refuse_used_folder
 
     dataset = open_dataset(checked.data.path)
     task_labels(checked, dataset)
     refuse_absent_features(checked, dataset)
+    refuse_unmeasurable(checked, dataset)
     users_per_rank(checked, ranks)
     if not resume:
         refuse_used_folder(run)

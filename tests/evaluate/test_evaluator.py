@@ -160,7 +160,7 @@ def test_metrics_of_both_splits_stand_in_one_file(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     for split, step in (("validation", 7), ("test", 9)):
-        write_metrics(run, evaluated(tmp_path / "data", split=split), checkpoint="best", step=step)
+        write_metrics(run, evaluated(tmp_path / "data", split=split), checkpoint="best", step=step, data=tmp_path)
     stored = read_metrics(run)
     assert [stored[split]["step"] for split in ("validation", "test")] == [7, 9]
     assert json.loads((run / "metrics.json").read_text())["schema"] == 1
@@ -181,11 +181,11 @@ def test_a_strange_metrics_file_is_neither_read_nor_replaced(text: str, tmp_path
     data = write_users(tmp_path / "data", USERS)
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(UserError, match=r"metrics\.json: not the figures of this version"):
-        write_metrics(tmp_path, evaluated(data.path), checkpoint="best", step=1)
+        write_metrics(tmp_path, evaluated(data.path), checkpoint="best", step=1, data=tmp_path)
     assert (tmp_path / "metrics.json").read_text() == text
 
 
 def test_a_run_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     data = write_users(tmp_path / "data", USERS)
     with pytest.raises(UserError, match=r"metrics\.json: the figures can't be written"):
-        write_metrics(tmp_path / "nowhere", evaluated(data.path), checkpoint="best", step=1)
+        write_metrics(tmp_path / "nowhere", evaluated(data.path), checkpoint="best", step=1, data=tmp_path)

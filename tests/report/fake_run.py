@@ -137,5 +137,5 @@ def write_run(run: Path, data: Path) -> Path:
     write_config(run, data)
     write_log(run, log_lines())
     for split in ("test", "validation"):
-        write_metrics(run, evaluation(split), checkpoint="step-00002400", step=2400)
+        write_metrics(run, evaluation(split), checkpoint="step-00002400", step=2400, data=run)
     return run

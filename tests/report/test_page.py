@@ -133,7 +133,11 @@ def test_an_undefined_figure_shows_its_reason(tmp_path: Path) -> None:
     result = evaluation(planted=False)
     figures = {**result.model.ranking[TASK], "auc": Figure(None, reason="all 7 labels are positive")}
     write_metrics(
-        run, replace(result, model=replace(result.model, ranking={TASK: figures})), checkpoint="best", step=1
+        run,
+        replace(result, model=replace(result.model, ranking={TASK: figures})),
+        checkpoint="best",
+        step=1,
+        data=run,
     )
     text = Page(write_report(run)).text
     assert "all 7 labels are positive" in text

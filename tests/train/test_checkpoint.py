@@ -122,12 +122,12 @@ def test_the_latest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000002\n"
 
 
-def load_message(run: Path, config: Any, name: str = "latest") -> str:
+def load_message(run: Path, config: Any, name: str = "latest", catalogue: str = "") -> str:
     from unigrf_dist.train.checkpoint import Checkpoints
 
     step = small_step(config)
     try:
-        Checkpoints(run, step.engine, step.table, keep=1).load(name)
+        Checkpoints(run, step.engine, step.table, keep=1, catalogue=catalogue).load(name)
     except UserError as error:
         return str(error)
     return ""
@@ -138,6 +138,8 @@ def test_what_can_not_be_loaded_is_told_in_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints" / "step-00000001"
     (other_size,) = run_ranks(1, load_message, tmp_path, small_config(model__blocks=3))
     assert "checkpoint of another model: backbone.blocks.2." in other_size
+    (other_items,) = run_ranks(1, load_message, tmp_path, small_config(), "latest", "of other items")
+    assert "checkpoint of other data" in other_items
     (other_width,) = run_ranks(1, load_message, tmp_path, small_config(model__width=16))
     assert "its item table is [83, 12], the configuration and data give [83, 16]" in other_width
     (absent,) = run_ranks(1, load_message, tmp_path, small_config(), "step-00000009")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from unigrf_dist.config.schema import Config
 
+_SCHEDULERS = ("WarmupCosineLR", "WarmupDecayLR", "WarmupLR", "OneCycle", "LRRangeTest")
 # Sizes of a batch are said once, in train.global_batch_users: DeepSpeed would count users, not steps.
 _OWNED_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu")
 
 
 def _no_fp16(config: Config) -> Iterator[str]:
-    if config.deepspeed.get("fp16", {}).get("enabled"):
+    if _part(config, "fp16").get("enabled"):
         yield (
             "deepspeed.fp16.enabled is true: a loss scale would reach the tables' fused optimizer; "
             "use deepspeed.bf16.enabled"
@@ -34,7 +37,7 @@ def _batch_size_said_once(config: Config) -> Iterator[str]:
 
 
 def _bf16_keeps_master_weights(config: Config) -> Iterator[str]:
-    if config.deepspeed.get("bf16", {}).get("enabled") and _zero_stage(config) == 0:
+    if _part(config, "bf16").get("enabled") and _zero_stage(config) == 0:
         yield (
             "deepspeed.bf16.enabled with zero_optimization.stage 0 keeps no fp32 master weights and trains worse: "
             "use stage 1, 2 or 3"
@@ -48,9 +51,30 @@ def _known_stage(config: Config) -> Iterator[str]:
 
 
 def _optimizer_given(config: Config) -> Iterator[str]:
-    kind = config.deepspeed.get("optimizer", {}).get("type")
+    kind = _part(config, "optimizer").get("type")
     if kind not in ("Adam", "AdamW"):
         yield f"deepspeed.optimizer.type is {kind!r}; allowed: Adam, AdamW (checkpoints hold Adam's two moments)"
+
+
+def _sections_are_mappings(config: Config) -> Iterator[str]:
+    for name in ("optimizer", "scheduler", "zero_optimization", "bf16", "fp16"):
+        if name in config.deepspeed and not isinstance(config.deepspeed[name], dict):
+            yield f"deepspeed.{name} is {config.deepspeed[name]!r}; give a mapping, or leave the key out"
+
+
+def _rates_are_numbers(config: Config) -> Iterator[str]:
+    rate = (_part(config, "optimizer").get("params") or {}).get("lr", 1e-3)
+    if not _is_number(rate) or rate <= 0:
+        yield f"deepspeed.optimizer.params.lr is {rate!r}; it must be a number above 0"
+    clipping = config.deepspeed.get("gradient_clipping", 0.0)
+    if not _is_number(clipping) or clipping < 0:
+        yield f"deepspeed.gradient_clipping is {clipping!r}; it must be a number, 0 for none"
+
+
+def _known_scheduler(config: Config) -> Iterator[str]:
+    kind = _part(config, "scheduler").get("type", _SCHEDULERS[0])
+    if kind not in _SCHEDULERS:
+        yield f"deepspeed.scheduler.type is {kind!r}; allowed: {', '.join(_SCHEDULERS)}"
 
 
 def _heads_fit_the_backbone(config: Config) -> Iterator[str]:
@@ -99,6 +123,9 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _bf16_keeps_master_weights,
     _known_stage,
     _optimizer_given,
+    _sections_are_mappings,
+    _rates_are_numbers,
+    _known_scheduler,
     _heads_fit_the_backbone,
     _weighter_fits,
     _tasks_distinct,
@@ -107,7 +134,17 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
 
 
 def _zero_stage(config: Config) -> int:
-    return config.deepspeed.get("zero_optimization", {}).get("stage", 0)
+    return _part(config, "zero_optimization").get("stage", 0)
+
+
+def _part(config: Config, name: str) -> dict[str, Any]:
+    """A section of DeepSpeed's configuration; empty where ``_sections_are_mappings`` complains."""
+    part = config.deepspeed.get(name, {})
+    return part if isinstance(part, dict) else {}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def broken_rules(config: Config) -> list[str]:

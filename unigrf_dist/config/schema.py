@@ -17,7 +17,7 @@ from unigrf_dist.config.task_rule import parse_rule
 class Section(BaseModel):
     """Base of all sections: immutable, strict about names, documented field by field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,16 @@ class Dataset:
     def training_counts(self) -> Tensor:
         """``[num_items]`` int64, how many training events each item has."""
         return torch.from_numpy(self._items("training_events").to_numpy().copy())
+
+    def catalogue_fingerprint(self) -> str:
+        """SHA-256 of the raw ids by dense id: equal where rows of an item table mean the same."""
+        ids = self.raw_item_ids()
+        if pa.types.is_integer(ids.type):
+            return hashlib.sha256(ids.to_numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for raw in ids.to_pylist():
+            digest.update(raw.encode() + b"\0")
+        return digest.hexdigest()
 
     def raw_item_ids(self) -> pa.Array:
         """``[num_items]`` int64 or string, the raw id of every dense item id."""

@@ -63,7 +63,7 @@ def load_events(
         told = [f"{file}, {unit} {line}: {what}" for line, what in bad.first]
         if told and on_bad_row == "error":
             more = f" ({bad.count - 1:,} more in this file)" if bad.count > 1 else ""
-            raise UserError(f"{told[0]}{more}; mend it, or have bad rows skipped")
+            raise UserError(f"{told[0]}{more}; mend it, or have bad rows skipped (--on-bad-row skip)")
         count, sample = count + bad.count, (sample + told)[:_SAMPLE]
     return SkippedRows(count=count, sample=sample)
 

@@ -57,7 +57,7 @@ def _refuse_used(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; choose another folder")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise UserError(f"{out}: is not empty; choose another folder, or allow overwriting it")
+        raise UserError(f"{out}: is not empty; choose another folder, or allow overwriting it (--overwrite)")
 
 
 def _put_in_place(partial: Path, out: Path) -> None:

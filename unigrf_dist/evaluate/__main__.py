@@ -39,7 +39,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.train.checkpoint import Checkpoints
 
     parts = build_parts(config, runtime)
-    checkpoints = Checkpoints(arguments.run, parts.engine, parts.table, keep=config.train.keep_checkpoints)
+    checkpoints = Checkpoints(
+        arguments.run,
+        parts.engine,
+        parts.table,
+        keep=config.train.keep_checkpoints,
+        catalogue=parts.dataset.catalogue_fingerprint(),
+    )
     state = checkpoints.load(arguments.checkpoint, weights_only=True)
     name = checkpoints.resolve(arguments.checkpoint).name
     console = Console(quiet=not runtime.is_main)
@@ -60,7 +66,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     visible = {"query_time_visible": config.model.query_time_visible}
     result = replace(result, protocol={**result.protocol, **visible})
     if runtime.is_main:
-        file = write_metrics(arguments.run, result, checkpoint=name, step=state.step)
+        file = write_metrics(arguments.run, result, checkpoint=name, step=state.step, data=parts.dataset.path)
         console.print(result_table(result))
         console.print(f"written to {file}")
     return 0

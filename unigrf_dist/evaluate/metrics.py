@@ -14,6 +14,7 @@ from unigrf_dist.evaluate.figures import CalibrationBin, Figure
 
 HIT_RATE_AT = (1, 10, 50, 200)
 NDCG_AT = (10, 50, 200)
+RETRIEVAL_FIGURES = (*(f"hr@{k}" for k in HIT_RATE_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
 RANKING_FIGURES = ("auc", "log_loss", "calibration", "ece")
 _NUM_BINS = 10
 

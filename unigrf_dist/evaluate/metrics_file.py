@@ -14,7 +14,7 @@ METRICS_FILE = "metrics.json"
 SCHEMA = 1
 
 
-def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step: int) -> Path:
+def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step: int, data: Path) -> Path:
     """Write the figures of ``result.split``; those of the other split stay. The file is whole at any moment.
 
     Args:
@@ -22,6 +22,7 @@ def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step:
         result: what was measured.
         checkpoint: name of the checkpoint that was evaluated.
         step: updates it had seen.
+        data: folder of the data set.
 
     Raises:
         UserError: the file can't be written, or what stands there is not of this program.
@@ -30,6 +31,7 @@ def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step:
     record = {
         "checkpoint": checkpoint,
         "step": step,
+        "data": str(data),
         "num_users": result.num_users,
         "protocol": result.protocol,
         "model": result.model.to_dict(),

@@ -21,17 +21,18 @@ def main() -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from unigrf_dist.config import load_config
-    from unigrf_dist.train.run_folder import prepare_run
+    from unigrf_dist.train.run_folder import keep_config, open_run
     from unigrf_dist.train.runtime import start
 
     config = load_config(arguments.config, arguments.set)
     runtime = start(config.train.timeout_seconds)
-    prepare_run(arguments.run, config, runtime, resume=arguments.resume)
+    open_run(arguments.run, runtime, resume=arguments.resume)
 
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.loop import Trainer
 
     trainer = Trainer(build_parts(config, runtime), arguments.run, resume=arguments.resume)
+    keep_config(arguments.run, config, runtime)
     return 0 if trainer.run() else STOPPED
 
 

@@ -67,13 +67,21 @@ class Checkpoints:
         table: item table.
         proposals: of the enhancer, if there is one.
         keep: latest checkpoints to keep; the best one stays besides.
+        catalogue: fingerprint of the data's items, which the rows of the table stand for.
     """
 
     def __init__(
-        self, run: Path, engine: Any, table: ItemTable, proposals: ProposalStore | None = None, *, keep: int
+        self,
+        run: Path,
+        engine: Any,
+        table: ItemTable,
+        proposals: ProposalStore | None = None,
+        *,
+        keep: int,
+        catalogue: str = "",
     ) -> None:
         self.folder, self.engine, self.table, self.keep = run / "checkpoints", engine, table, keep
-        self.proposals = proposals
+        self.proposals, self.catalogue = proposals, catalogue
 
     def save(self, state: TrainState, *, best: bool = False) -> Path:
         """Write the state after ``state.step`` updates and make it the latest (and best) one.
@@ -111,15 +119,18 @@ class Checkpoints:
         place = self.resolve(name)
         try:
             stored = json.loads((place / "state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{place / 'state.json'}: can't be read: {error}") from error
-        self._refuse_other_model(place, stored["model"])
+            model, train = stored["model"], TrainState(**stored["train"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{place / 'state.json'}: can't be read ({type(error).__name__}: {error}); take another checkpoint"
+            ) from error
+        self._refuse_other_model(place, model)
         tensors = self._tensors(dense_state_template(self.engine))
         try:
             dcp.load(tensors, checkpoint_id=place)
         except (CheckpointException, OSError) as error:
             raise UserError(f"{place}: the checkpoint is damaged: {_reason(error)}; take another one") from error
-        state = TrainState(**stored["train"])
+        state = train
         self.table.load_state(tensors["table"])
         write_dense_state(self.engine, tensors["dense"], step=state.step)
         if not weights_only:
@@ -133,7 +144,7 @@ class Checkpoints:
         if pointer.is_file():
             name = pointer.read_text(encoding="utf-8").strip()
         place = self.folder / name
-        if not place.is_dir():
+        if not name or not place.is_dir():
             there = sorted(p.name for p in self.folder.glob("step-*") if p.is_dir()) or ["none"]
             raise UserError(f"{place}: no such checkpoint; there are: {', '.join(there)}")
         return place
@@ -175,7 +186,12 @@ class Checkpoints:
     def _signature(self) -> dict[str, Any]:
         shapes = {name: list(parameter_shape(p)) for name, p in self.engine.module.named_parameters()}
         items = [self.table.num_items, self.table.width]
-        return {"items": items, "features": self.table.features.cardinalities, "dense": shapes}
+        return {
+            "items": items,
+            "catalogue": self.catalogue,
+            "features": self.table.features.cardinalities,
+            "dense": shapes,
+        }
 
     def _refuse_other_model(self, place: Path, stored: dict[str, Any]) -> None:
         own = self._signature()
@@ -183,6 +199,11 @@ class Checkpoints:
             raise UserError(
                 f"{place}: checkpoint of another model: its item table is {stored['items']}, "
                 f"the configuration and data give {own['items']}"
+            )
+        if stored.get("catalogue", own["catalogue"]) != own["catalogue"]:
+            raise UserError(
+                f"{place}: checkpoint of other data: its items are not those of data.path; "
+                "name the data set it was trained on (--set data.path=…)"
             )
         # Checkpoints written before there were side features do not mention them.
         for part in ("features", "dense"):

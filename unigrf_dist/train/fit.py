@@ -7,6 +7,7 @@ from unigrf_dist.config.task_rule import label_table
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.manifest import Owner
 from unigrf_dist.errors import UserError
+from unigrf_dist.evaluate.metrics import RANKING_FIGURES, RETRIEVAL_FIGURES
 
 
 def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
@@ -27,6 +28,18 @@ def refuse_absent_features(config: Config, dataset: Dataset) -> None:
                 f"model.{owner}_features names {absent[0]}, but {dataset.path} has for {owner}s: "
                 f"{', '.join(there) or 'no features; prepare it again with the files that hold them'}"
             )
+
+
+def refuse_unmeasurable(config: Config, dataset: Dataset) -> None:
+    """Raise UserError if no validation could ever choose the best model."""
+    metric, known = config.train.selection.metric, (*RETRIEVAL_FIGURES, *RANKING_FIGURES)
+    if metric not in known:
+        raise UserError(f"train.selection.metric is {metric!r}; allowed: {', '.join(known)}")
+    if dataset.manifest.num_training_only_users == dataset.num_users:
+        raise UserError(
+            f"{dataset.path}: no user has the 3 events that a validation and a test event take; "
+            "nothing could be validated"
+        )
 
 
 def users_per_rank(config: Config, world_size: int) -> int:

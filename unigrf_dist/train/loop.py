@@ -16,7 +16,7 @@ from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.train.build import Parts
 from unigrf_dist.train.checkpoint import Checkpoints, TrainState
 from unigrf_dist.train.engine import base_learning_rate
-from unigrf_dist.train.fit import users_per_rank
+from unigrf_dist.train.fit import refuse_unmeasurable, users_per_rank
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.step import StepOutcome, TrainStep
 from unigrf_dist.train.stop import StopRequest
@@ -72,11 +72,17 @@ class Trainer:
 
     def __init__(self, parts: Parts, run: Path, *, resume: bool) -> None:
         self.parts, self.config, self.runtime = parts, parts.config, parts.runtime
+        refuse_unmeasurable(parts.config, parts.dataset)
         self.stream = build_stream(parts)
         self.step = build_step(parts, self.stream)
         self.selection = Selection(self.config.train.selection)
         self.checkpoints = Checkpoints(
-            run, parts.engine, parts.table, self.step.proposals, keep=self.config.train.keep_checkpoints
+            run,
+            parts.engine,
+            parts.table,
+            self.step.proposals,
+            keep=self.config.train.keep_checkpoints,
+            catalogue=parts.dataset.catalogue_fingerprint(),
         )
         self.state = self._resumed() if resume else TrainState(world_size=self.runtime.world_size)
         total = self.stream.steps_per_epoch * self.config.train.epochs
@@ -161,6 +167,9 @@ class Trainer:
         self.checkpoints.save(self.state, best=best)
 
     def _resumed(self) -> TrainState:
+        if not self.checkpoints.has("latest"):
+            # Stopped before its first checkpoint.
+            return TrainState(world_size=self.runtime.world_size)
         state = self.checkpoints.load("latest")
         self.step.weighter.load_state_dict(state.weighter)
         # With other ranks an epoch has other batches: go on at the same share of it.

@@ -14,17 +14,17 @@ CONFIG_FILE = "config.yaml"
 
 
 def refuse_used_folder(run: Path) -> None:
-    """A new run does not write over an old one.
+    """A new run does not write over an old one; what ended before its first checkpoint is none.
 
     Raises:
         UserError: the folder holds a run already.
     """
-    if (run / CONFIG_FILE).exists():
+    if (run / "checkpoints" / "latest").exists():
         raise UserError(f"{run}: holds a run already; go on with it (--resume) or name another folder (--run)")
 
 
-def prepare_run(run: Path, config: Config, runtime: Runtime, *, resume: bool) -> None:
-    """Make the folder and write the resolved configuration into it; collective."""
+def open_run(run: Path, runtime: Runtime, *, resume: bool) -> None:
+    """Make the folder, or see that there is one to resume; collective."""
     if not resume:
         refuse_used_folder(run)
     elif not (run / CONFIG_FILE).exists():
@@ -33,10 +33,21 @@ def prepare_run(run: Path, config: Config, runtime: Runtime, *, resume: bool) ->
     if runtime.is_main:
         try:
             run.mkdir(parents=True, exist_ok=True)
-            save_config(config, run / CONFIG_FILE)
         except OSError as error:
             raise UserError(f"{run}: can't write the run's folder: {error.strerror}") from error
     dist.barrier()
+
+
+def keep_config(run: Path, config: Config, runtime: Runtime) -> None:
+    """Write the resolved configuration, whole or not at all; for runs that nothing has refused any more."""
+    if not runtime.is_main:
+        return
+    partial = run / f"{CONFIG_FILE}.partial"
+    try:
+        save_config(config, partial)
+        partial.replace(run / CONFIG_FILE)
+    except OSError as error:
+        raise UserError(f"{run}: can't write the run's folder: {error.strerror}") from error
 
 
 def run_config(run: Path) -> Config:

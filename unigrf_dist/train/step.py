@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.objective.enhancer import Proposals
 from unigrf_dist.objective.exact_norms import ExactNorms
@@ -125,7 +126,7 @@ class TrainStep:
         with phase("collectives"):
             totals, sq_norms, lessons = found.result().split(NUM_TASKS)
             losses, grad_norms = totals / counts, sq_norms.sqrt() / counts
-            torch._assert_async(torch.isfinite(losses).all(), "a task's loss is not finite")
+            _refuse_non_finite(losses, step)
         with phase("weighter"):
             self.weighter.observe(losses, grad_norms)
         with phase("optimizer"):
@@ -166,6 +167,18 @@ class TrainStep:
     def _dropout_seed(self, step: int) -> int:
         """Of (seed, step, rank) alone: a resumed run draws the masks of an uninterrupted one."""
         return ((self.seed * 1_000_003 + step) * self.world_size + self.rank) * _SEEDS_PER_STEP % (1 << 62)
+
+
+def _refuse_non_finite(losses: Tensor, step: int) -> None:
+    finite = torch.isfinite(losses).all()
+    if losses.is_cuda:
+        # Does not wait for the device, which ends the process instead.
+        torch._assert_async(finite, "a task's loss is not finite")
+    elif not finite:
+        raise UserError(
+            f"step {step}: the losses are {losses.tolist()} (retrieval, ranking), not finite; lower the rates "
+            "(deepspeed.optimizer.params.lr, tables.learning_rate) or set deepspeed.gradient_clipping"
+        )
 
 
 class _Reduction:

@@ -159,8 +159,8 @@ def _check(num_users: int, num_items: int, mean_length: float, groups: int, num_
     for name, value in (("num_users", num_users), ("num_groups", groups), ("num_tastes", num_tastes)):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
-    if mean_length <= _MIN_LENGTH:
-        raise UserError(f"mean_length is {mean_length:g}; it must be more than {_MIN_LENGTH}")
+    if not _MIN_LENGTH < mean_length < np.inf:
+        raise UserError(f"mean_length is {mean_length:g}; it must be a number above {_MIN_LENGTH}")
     if num_items < 4 * mean_length or num_items < groups:
         raise UserError(
             f"num_items is {num_items}; it must be at least 4 times mean_length, as no user meets an item twice, "
