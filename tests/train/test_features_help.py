@@ -53,7 +53,8 @@ def figures(config: Config, run: Path, train: bool) -> dict[str, Any]:
         run.mkdir()
         Trainer(parts, run, resume=False).run()
     else:
-        Checkpoints(run, parts.engine, parts.table, None, keep=1).load("latest", weights_only=True)
+        catalogue = parts.dataset.catalogue_fingerprint()
+        Checkpoints(run, parts.engine, parts.table, keep=1, catalogue=catalogue).load("latest", weights_only=True)
     result = evaluate(
         parts.scorer,
         parts.dataset,

@@ -157,7 +157,7 @@ def test_chunks_of_users_are_walked_one_by_one(tmp_path: Path, monkeypatch: pyte
         ({"num_users": 0}, "num_users is 0; it must be at least 1"),
         ({"num_groups": 0}, "num_groups is 0; it must be at least 1"),
         ({"num_tastes": 0}, "num_tastes is 0; it must be at least 1"),
-        ({"mean_length": 5}, "mean_length is 5; it must be more than 5"),
+        ({"mean_length": 5}, "mean_length is 5; it must be a number above 5"),
         ({"num_items": 100, "mean_length": 30}, "num_items is 100; it must be at least 4 times mean_length"),
         ({"num_items": 300, "num_groups": 301}, "and at least num_groups: 301 here"),
         ({"successor_share": 1.0}, "successor_share is 1; it must be in"),
