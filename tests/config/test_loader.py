@@ -63,6 +63,7 @@ def test_an_exponent_without_a_dot_is_a_number(tmp_path: Path) -> None:
         (MINIMAL, "model.widht=64", ["unknown key model.widht", "did you mean width"]),
         (MINIMAL, "model.dropout=1.5", ["model.dropout = 1.5", "less than 1"]),
         (MINIMAL, "model.blocks=many", ["model.blocks = 'many'", "integer"]),
+        (MINIMAL, "model.blocks=true", ["model.blocks = True", "a number, not a truth value"]),
         (MINIMAL, "model.backbone=gru", ["model.backbone = 'gru'", "hstu"]),
         (MINIMAL, "objective.ranking=[{rule: rating is good}]", ["rating is good", "rating >= 4"]),
         (MINIMAL, "objective.ranking=[]", ["objective.ranking", "at least 1"]),

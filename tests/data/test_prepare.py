@@ -246,3 +246,10 @@ def test_any_rows_become_what_a_stable_sort_makes_of_them(
     for user, item, stars, time in sorted(rows, key=lambda row: (row[0], row[3])):
         wanted.setdefault(user, []).append((item, rating(stars), time))
     assert sequences(folder / "out") == wanted
+
+
+def test_the_manifest_tells_which_columns_were_read(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, "raw.csv", "u,i,t,rating", "1,5,1999,4", "1,4,1001,2")
+    manifest = prepare("csv", raw=raw, out=tmp_path / "out", columns=RATED).manifest
+    told = {"column user": "u", "column item": "i", "column timestamp": "t", "column behaviour": "rating"}
+    assert manifest.arguments == {"min_events": 1, "min_item_events": 1, "time_unit": "s", **told}

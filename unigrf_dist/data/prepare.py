@@ -91,7 +91,8 @@ def prepare(
     ):
         skipped = load_events(connection, source, on_bad_row=on_bad_row, progress=report)
         _keep_frequent(connection, source, options)
-        manifest = _write(connection, source, folder, format, options, skipped, report)
+        named = columns.as_arguments() if columns else {}
+        manifest = _write(connection, source, folder, format, options, named, skipped, report)
     return DatasetSummary(Path(out), manifest, time.perf_counter() - begun, source.notes)
 
 
@@ -115,6 +116,7 @@ def _write(
     folder: Path,
     format: str,
     options: _Options,
+    named: dict[str, str],
     skipped: SkippedRows,
     report: Progress,
 ) -> Manifest:
@@ -150,7 +152,7 @@ def _write(
         return writer.finish(
             raw_item_ids(connection),
             source=format,
-            arguments={"min_events": options.min_events, "min_item_events": options.min_item_events},
+            arguments={"min_events": options.min_events, "min_item_events": options.min_item_events, **named},
             num_unsorted_users=unsorted,
             skipped_rows=skipped,
             features=[*of_items.write(folder), *of_users.write(folder)],

@@ -145,6 +145,14 @@ class ColumnMapping:
     item_file: Path | None = None
     user_file: Path | None = None
 
+    def as_arguments(self) -> dict[str, str]:
+        """What a manifest says of the columns of events, in the words of the command line."""
+        columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
+        named = {f"column {meaning}": name for meaning, name in columns.items()}
+        if self.behaviours:
+            named["column behaviour"] = ", ".join(self.behaviours)
+        return {**named, "time_unit": self.time_unit}
+
 
 def find_files(raw: Path, *patterns: str) -> list[Path]:
     """The raw files: ``raw`` itself, or those in the folder ``raw`` that match the first pattern that any match.
