@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import socket
 import sys
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
@@ -61,8 +63,10 @@ def start(timeout_seconds: int) -> Runtime:
     torch.distributed.distributed_c10d.default_pg_timeout = timeout
     import deepspeed  # here, because importing it reads DS_ACCELERATOR
 
+    _quiet_libraries()  # importing DeepSpeed has set its logger back
     backend = "nccl" if on_cuda else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, timeout=timeout, verbose=False)
+    with redirect_stdout(io.StringIO()):  # it prints that an operator was built, which failed loudly if not
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, timeout=timeout, verbose=False)
     return Runtime(dist.get_rank(), dist.get_world_size(), device)
 
 
