@@ -19,6 +19,8 @@ from unigrf_kernels.aot.compiler import CompileReport, find_faults
 from unigrf_kernels.aot.report import format_summary
 from unigrf_kernels.aot.targets import TARGETS
 from unigrf_kernels.jagged_attention.triton_tile_tables import TABLES
+from unigrf_kernels.joint_loss.tile_tables import ROWS
+from unigrf_kernels.joint_loss.tile_tables import TABLES as LOSS_TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 HOPPER = TARGETS["sm_90"]
@@ -142,7 +144,14 @@ def test_tile_tables_are_whole() -> None:
     """All kinds and widths for all chips; sums along diagonals need the keys of a tile to divide its queries."""
     assert {"sm_80", "sm_90", "sm_100"} <= TABLES.keys()
     for kinds in TABLES.values():
-        assert kinds.keys() == {"half", "half biased", "single"}
+        assert kinds.keys() == {"half", "half biased", "single", "single biased"}
         for entries in kinds.values():
             assert entries.keys() == {16, 32, 64, 128, 256}
             assert all(query.rows % query.cols == 0 for _, _, query, _ in entries.values())
+
+
+def test_tile_tables_of_the_loss_are_whole() -> None:
+    assert {"sm_80", "sm_90", "sm_100", "cpu", "other"} == LOSS_TABLES.keys()
+    for kinds in LOSS_TABLES.values():
+        assert kinds.keys() == {"half", "single"}
+        assert all(entries.keys() == ROWS.keys() for entries in kinds.values())

@@ -49,8 +49,9 @@ def choose_schedule(
     arch: str, dtype: torch.dtype, head_dim: int, *, position_bias: bool, time_bias: bool
 ) -> Schedule:
     """The shipped schedule. `arch` as `architecture` names it; one that has no tables gets the smallest tiles."""
-    biased = position_bias or time_bias
-    kind = "single" if dtype == torch.float32 else "half biased" if biased else "half"
+    kind = "single" if dtype == torch.float32 else "half"
+    if position_bias or time_bias:
+        kind += " biased"
     block = max(16, 1 << (head_dim - 1).bit_length())
     tables = TABLES.get(arch, TABLES["other"])
     forward, key_gradient, query_gradient, split = tables[kind][block]

@@ -1,8 +1,8 @@
 """Block sizes of the Triton attention kernels for each chip.
 
 The largest tiles found that compile without spilled registers, within the chip's shared memory and, for 16-bit
-operands, onto its matrix instructions. They were chosen by those counts and have not been timed yet. sm_90 is
-proven for every variant of `aot_cases`, the other chips in part: see the README of the package.
+operands, onto its matrix instructions, in every variant of `aot_cases`. They were chosen by those counts and have
+not been timed yet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Tile:
 Entry = tuple[Tile, Tile, Tile, bool]
 """Tiles of the forward, key gradient and query gradient kernels; whether the key gradient is split."""
 
-# Without matrix instructions every chip gets the same: registers, not the shared memory, are what is scarce.
+# Without matrix instructions it is registers, not the shared memory, that are scarce, and the chips differ little.
 _SINGLE = {
     16: (Tile(16, 32, 8, 1), Tile(16, 16, 8, 1), Tile(32, 32, 8, 2), False),
     32: (Tile(32, 16, 8, 1), Tile(16, 16, 8, 1), Tile(32, 32, 8, 2), False),
@@ -38,6 +38,14 @@ _SINGLE = {
     128: (Tile(16, 16, 4, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1), False),
     256: (Tile(16, 16, 8, 1), Tile(16, 16, 16, 1), Tile(16, 16, 8, 1), False),
 }
+
+
+def _with_key_gradients(entries: dict[int, Entry], tiles: dict[int, Tile]) -> dict[int, Entry]:
+    """``entries`` with other tiles of the key gradient at some widths."""
+    changed = {width: (entries[width][0], tile, *entries[width][2:]) for width, tile in tiles.items()}
+    return entries | changed
+
+
 _SM80 = {
     "half": {
         16: (Tile(128, 64, 8, 2), Tile(32, 64, 4, 2), Tile(128, 64, 8, 2), False),
@@ -53,7 +61,19 @@ _SM80 = {
         128: (Tile(64, 32, 8, 2), Tile(32, 64, 8, 2), Tile(64, 32, 8, 2), False),
         256: (Tile(64, 32, 8, 2), Tile(32, 32, 8, 2), Tile(64, 32, 8, 1), False),
     },
-    "single": _SINGLE,
+    # Here the assembler spills a few bytes to run two blocks at a time, which other tiles keep it from.
+    "single": _with_key_gradients(
+        _SINGLE,
+        {
+            16: Tile(16, 32, 8, 1),
+            32: Tile(16, 32, 8, 1),
+            128: Tile(16, 16, 8, 1),
+            256: Tile(16, 32, 8, 1),
+        },
+    ),
+    "single biased": _with_key_gradients(
+        _SINGLE, {16: Tile(16, 32, 8, 1), 32: Tile(16, 32, 8, 1), 64: Tile(16, 16, 8, 1)}
+    ),
 }
 _SM90 = {
     "half": {
@@ -71,6 +91,7 @@ _SM90 = {
         256: (Tile(64, 32, 8, 2), Tile(16, 64, 8, 2), Tile(64, 32, 8, 2), True),
     },
     "single": _SINGLE,
+    "single biased": _SINGLE,
 }
 _SM100 = {
     "half": {
@@ -87,7 +108,8 @@ _SM100 = {
         128: (Tile(64, 32, 8, 2), Tile(32, 64, 8, 2), Tile(128, 32, 8, 2), True),
         256: (Tile(64, 32, 8, 1), Tile(16, 64, 8, 2), Tile(64, 32, 8, 2), True),
     },
-    "single": _SINGLE,
+    "single": _with_key_gradients(_SINGLE, {32: Tile(16, 32, 8, 1)}),
+    "single biased": _with_key_gradients(_SINGLE, {32: Tile(16, 32, 8, 1)}),
 }
 _SMALLEST = (Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), True)
 _WIDTHS = (16, 32, 64, 128, 256)
@@ -99,4 +121,4 @@ TABLES: dict[str, dict[str, dict[int, Entry]]] = {
     # Nothing is known about these chips but that the smallest tiles ask little of any.
     "other": {kind: dict.fromkeys(_WIDTHS, _SMALLEST) for kind in _SM90},
 }
-"""By chip, then "half" (16-bit), "half biased" (with a position or time bias) or "single" (fp32), then width."""
+"""By chip, then "half" (16 bits) or "single" (fp32), each also "biased" (by position or time), then width."""

@@ -54,11 +54,12 @@ def shipped_configurations() -> list[CompileCase]:
     for arch in _ARCHS:
         for width in (16, 32, 50, 64, 128, 200, 256, 512):
             cases += _cases(arch, torch.bfloat16, width, PLAIN)
-        for width in (64, 256):
-            cases += _cases(arch, torch.bfloat16, width, EXTRAS)
-            cases += _cases(arch, torch.float16, width, PLAIN)
+        for width in (16, 32, 64, 128, 256):
             cases += _cases(arch, torch.float32, width, PLAIN)
-        cases += _cases(arch, torch.bfloat16, 512, EXTRAS)
+        for width in (64, 256):
+            cases += _cases(arch, torch.float16, width, PLAIN)
+        for width in (64, 128, 256, 512):
+            cases += _cases(arch, torch.bfloat16, width, EXTRAS)
         cases += _cases(arch, torch.bfloat16, 128, RAW)
         cases += _cases(arch, torch.bfloat16, 128, FORWARD)
         cases += _cases(arch, torch.float32, 512, EXTRAS)
