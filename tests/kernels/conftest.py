@@ -1,4 +1,4 @@
-"""An interpreter that computes as chips do, for every operator's kernels."""
+"""An interpreter that computes as chips do, for every operator's kernels; the offline proof, begun in time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from tests.kernels.offline_proof import OfflineProof
+
+_PROOF = pytest.StashKey[OfflineProof]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Minutes of compiling, for which the tests before it leave a core.
+    wanted = not session.config.option.collectonly
+    if wanted and any("hopper_proof" in getattr(item, "fixturenames", ()) for item in session.items):
+        session.config.stash[_PROOF] = OfflineProof()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if proof := session.config.stash.get(_PROOF, None):
+        proof.stop()
+
+
+@pytest.fixture
+def hopper_proof(request: pytest.FixtureRequest) -> OfflineProof:
+    """The proof, begun when the tests were collected."""
+    return request.config.stash[_PROOF]
 
 
 @pytest.fixture

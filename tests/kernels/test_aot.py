@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernels.offline_proof import ROOT, OfflineProof
 from unigrf_kernels.aot import CompileCase, cache
 from unigrf_kernels.aot.assembly import Usage, count_in_loops
 from unigrf_kernels.aot.cache import compile_cached, fingerprint
@@ -22,7 +20,6 @@ from unigrf_kernels.jagged_attention.triton_tile_tables import TABLES
 from unigrf_kernels.joint_loss.tile_tables import ROWS
 from unigrf_kernels.joint_loss.tile_tables import TABLES as LOSS_TABLES
 
-ROOT = Path(__file__).resolve().parents[2]
 HOPPER = TARGETS["sm_90"]
 LOOP = (
     ".L_x_1:",
@@ -41,22 +38,11 @@ CASE = CompileCase(
 )
 
 
-def test_shipped_configurations_are_clean_on_hopper() -> None:
+def test_shipped_configurations_are_clean_on_hopper(hopper_proof: OfflineProof) -> None:
     """No spill, no more shared memory than there is, matrix instructions where they are meant."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = str(ROOT / "kernels")
-    command = [
-        sys.executable,
-        "-m",
-        "unigrf_kernels.aot",
-        "--arch",
-        "sm_90",
-        "--cache",
-        str(ROOT / "build" / "aot"),
-    ]
-    proof = subprocess.run(command, env=environment, capture_output=True, text=True)
-    faults = [line for line in proof.stdout.splitlines() if "FAULT" in line]
-    assert proof.returncode == 0, "\n".join([*faults, proof.stderr])
+    status, said = hopper_proof.verdict()
+    faults = [line for line in said.splitlines() if "FAULT" in line]
+    assert status == 0, "\n".join(faults or said.splitlines()[-20:])
 
 
 def test_instructions_count_only_inside_loops() -> None:
