@@ -7,7 +7,7 @@ import torch
 from tests.train.small_run import NUM_ITEMS, global_batch, join
 from unigrf_dist.config.schema import EnhancerConfig
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.objective.enhancer import NO_ITEM, Proposals, advise, hidden_columns, propose
+from unigrf_dist.objective.enhancer import NO_ITEM, Proposals, advise, propose
 from unigrf_dist.objective.negatives import Negatives
 
 CONFIG = EnhancerConfig(proposals=4, hard_negatives=2, favourites=1, threshold=0.8)
@@ -74,14 +74,3 @@ def test_samples_that_come_twice_are_proposed_once_and_old_proposals_compete() -
         torch.ones(1, 1), table[ids], Negatives(ids, distinct=False), batch, old, num_proposals=6, num_items=10
     )
     assert found.tolist() == [[9, 7, 4, 2, 1, NO_ITEM]]
-
-
-def test_bits_hide_exactly_the_liked_negatives() -> None:
-    generator = torch.Generator().manual_seed(4)
-    negative_ids = torch.randint(50, (131,), generator=generator)
-    liked = torch.randint(-1, 50, (6, 5), generator=generator)
-    words = hidden_columns(liked, negative_ids)
-    column = torch.arange(131)
-    bits = (words[:, column // 32] >> (column % 32)) & 1
-    wanted = torch.tensor([[item in set(row.tolist()) for item in negative_ids.tolist()] for row in liked])
-    assert torch.equal(bits.bool(), wanted)

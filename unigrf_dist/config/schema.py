@@ -98,6 +98,9 @@ class RetrievalConfig(Section):
     distribution: Literal["uniform", "log_popularity"] = Field(
         "uniform", description="How samples are drawn; `log_popularity` is Zipfian in the popularity rank."
     )
+    leave_out_met: bool = Field(
+        True, description="Leave out what the user has met by then, as evaluation leaves it out of the ranking."
+    )
     logq_correction: bool = Field(True, description="Correct the logits for unequal sampling probabilities.")
     temperature: float = Field(0.05, gt=0)
     normalize: bool = Field(

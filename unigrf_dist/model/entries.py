@@ -26,6 +26,7 @@ class Entries:
         ids: ``[P]`` int64, their items.
         weights: ``[P]`` fp32, 0 for entries that are none.
         users: ``[P]`` int64, whose they are.
+        events: ``[P]`` int64, the event behind which they ask; an arbitrary one where there is none.
     """
 
     rows: Tensor
@@ -33,6 +34,7 @@ class Entries:
     ids: Tensor
     weights: Tensor
     users: Tensor
+    events: Tensor
 
     def and_favourites(self, lesson: Lesson, weight: float) -> Entries:
         """These and, behind them, the soft positives of every user's last state."""
@@ -44,6 +46,7 @@ class Entries:
             torch.cat([self.ids, ids.flatten()]),
             torch.cat([self.weights, weight * (ids.flatten() != NO_ITEM)]),
             torch.cat([self.users, users]),
+            torch.cat([self.events, lesson.events[users]]),
         )
 
 
@@ -62,4 +65,5 @@ def next_item_entries(hidden: Tensor, layout: TokenLayout, items: Tensor, batch:
         ids=batch.item_ids[follower],
         weights=has_next_event(batch).float(),
         users=users.repeat_interleave(batch.lengths, output_size=batch.num_events),
+        events=events,
     )

@@ -22,13 +22,14 @@ class Lesson:
     """What ranking teaches retrieval in a step.
 
     Attributes:
-        rows: ``[B]`` int64, token behind each user's last event.
+        rows, events: ``[B]`` int64, each user's last event, and the token of its behaviour.
         hard_ids, hard_vectors: ``[B, m]`` and ``[B, m, D]``, the users' own negatives.
         favourite_ids, favourite_vectors: ``[B, f]`` and ``[B, f, D]``, soft positives of ``rows``.
         liked_ids: ``[B, C]``, no negatives of the user.
     """
 
     rows: Tensor
+    events: Tensor
     hard_ids: Tensor
     hard_vectors: Tensor
     favourite_ids: Tensor
@@ -73,6 +74,7 @@ def make_lesson(
         advice = advise(ids, scores, probabilities, config)
     return Lesson(
         rows,
+        (batch.offsets[1:] - 1).clamp_min(0),
         advice.hard_ids,
         _gather(vectors, advice.hard),
         advice.favourite_ids,

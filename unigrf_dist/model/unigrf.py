@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import Config
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.backbone import build_backbone
-from unigrf_dist.model.entries import next_item_entries
+from unigrf_dist.model.entries import Entries, next_item_entries
 from unigrf_dist.model.lesson import Lesson, make_lesson, next_proposals
 from unigrf_dist.model.tokens import TokenLayout, has_next_event, pack, token_layout
-from unigrf_dist.objective.enhancer import Proposals, hidden_columns
+from unigrf_dist.objective.enhancer import Proposals
+from unigrf_dist.objective.negative_mask import liked_columns, met_columns
 from unigrf_dist.objective.negatives import Negatives
 from unigrf_dist.phases import Phases
 from unigrf_kernels.dropout import seeded_dropout
@@ -206,8 +207,8 @@ class UniGRF(nn.Module):
                 "retrieval_users": entries.users,
                 "user_negatives": lesson.hard_vectors,
                 "user_negative_ids": lesson.hard_ids,
-                "negative_mask": hidden_columns(lesson.liked_ids, negatives.ids),
             }
+        mask, mask_rows = self._negative_mask(entries, batch, negatives, lesson)
         log_q = negatives.item_log_q
         loss = joint_loss(
             hidden,
@@ -219,6 +220,8 @@ class UniGRF(nn.Module):
             negative_ids=negatives.ids,
             positive_log_q=None if log_q is None else log_q(entries.ids),
             negative_log_q=None if log_q is None else log_q(negatives.ids),
+            negative_mask=mask,
+            negative_mask_rows=mask_rows,
             temperature=retrieval.temperature,
             normalize=retrieval.normalize,
             ranking_rows=layout.item_rows,
@@ -232,6 +235,18 @@ class UniGRF(nn.Module):
         given = hidden.new_zeros(2, dtype=torch.float32) if lesson is None else lesson.counts()
         sq_norms = torch.stack([loss.retrieval_sq_norm, loss.ranking_sq_norm])
         return loss.retrieval_sum, loss.ranking_sum, torch.cat([sq_norms, given])
+
+    def _negative_mask(
+        self, entries: Entries, batch: JaggedBatch, negatives: Negatives, lesson: Lesson | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the entries must not be told from: bit masks, and which of them holds for each entry."""
+        liked = None if lesson is None else liked_columns(lesson.liked_ids, negatives.ids)
+        if not self.objective.retrieval.leave_out_met or not batch.num_events:
+            return liked, None if liked is None else entries.users
+        met = met_columns(batch, negatives, num_items=self.num_items)
+        if liked is not None:
+            met |= liked[entries.users[: batch.num_events]]
+        return met, entries.events
 
     def _scores(self, hidden: Tensor, batch: JaggedBatch) -> tuple[Tensor, Tensor, Tensor]:
         valid = batch.lengths >= 2

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from unigrf_dist.config.schema import EnhancerConfig
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.objective.negative_mask import met_items
 from unigrf_dist.objective.negatives import Negatives
 
 NO_ITEM = -1
-_WORD_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def propose(
     column[ids] = torch.arange(ids.numel(), device=ids.device)
     # Met items that are no column fall on a spare one, which is cut off again.
     scores = torch.nn.functional.pad(queries @ vectors.T, (0, 1))
-    for users, items in _met(batch):
+    for users, items in met_items(batch):
         scores[users, column[items]] = -torch.inf
     scores, candidates = scores[:, :-1], ids.expand(queries.shape[0], -1)
     if old is not None:
@@ -121,29 +121,6 @@ def propose(
         scores, candidates = torch.cat([scores, old_scores], 1), torch.cat([candidates, old.ids], 1)
     _, best = _best(scores, scores > -torch.inf, candidates, num_proposals)
     return torch.nn.functional.pad(best, (0, num_proposals - best.shape[1]), value=NO_ITEM)
-
-
-def hidden_columns(liked_ids: Tensor, negative_ids: Tensor) -> Tensor:
-    """``[B, ceil(K / 32)]`` int32 bit masks of the negatives that are among ``liked_ids``."""
-    hidden = torch.zeros(liked_ids.shape[0], negative_ids.numel(), dtype=torch.bool, device=liked_ids.device)
-    for place in range(liked_ids.shape[1]):
-        hidden |= liked_ids[:, place, None] == negative_ids
-    words = torch.nn.functional.pad(hidden, (0, -negative_ids.numel() % _WORD_BITS)).unflatten(1, (-1, _WORD_BITS))
-    bits = torch.ones((), dtype=torch.int32, device=words.device) << torch.arange(
-        _WORD_BITS, dtype=torch.int32, device=words.device
-    )
-    # Distinct bits: the sum is their union, and wraps into the sign as it must.
-    return torch.where(words, bits, 0).sum(-1, dtype=torch.int32)
-
-
-def _met(batch: JaggedBatch) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of user and item: the events of the batch, and those before them."""
-    users = torch.arange(batch.num_users, device=batch.device)
-    met = [(users.repeat_interleave(batch.lengths, output_size=batch.num_events), batch.item_ids)]
-    if batch.older_item_ids is not None and batch.older_offsets is not None:
-        older = users.repeat_interleave(batch.older_offsets.diff(), output_size=batch.older_item_ids.numel())
-        met.append((older, batch.older_item_ids))
-    return met
 
 
 def _standardised(values: Tensor, there: Tensor) -> Tensor:

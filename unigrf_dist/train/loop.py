@@ -57,7 +57,7 @@ def build_stream(parts: Parts) -> TrainStream:
         seed=config.train.seed,
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
-        older_items=config.objective.enhancer is not None,
+        older_items=config.objective.enhancer is not None or config.objective.retrieval.leave_out_met,
     )
 
 

@@ -93,6 +93,7 @@ def meta_call(arch: str, dtype: torch.dtype, width: int, variant: Variant) -> Ca
         retrieval_users=integers(entries) if extras else None,
         user_negative_ids=integers(users, own) if extras else None,
         negative_mask=numbers(users, ceil_div(columns, 32), dtype=torch.int32) if extras else None,
+        negative_mask_rows=integers(entries) if extras else None,
         ranking_rows=integers(entries),
         labels=numbers(entries, tasks),
         task_weights=numbers(tasks) if extras else None,

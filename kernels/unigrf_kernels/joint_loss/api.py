@@ -32,6 +32,7 @@ def joint_loss(
     user_negatives: Tensor | None = None,
     user_negative_ids: Tensor | None = None,
     negative_mask: Tensor | None = None,
+    negative_mask_rows: Tensor | None = None,
     task_weights: Tensor | None = None,
     implementation: Implementation | str = "auto",
 ) -> JointLoss:
@@ -40,7 +41,7 @@ def joint_loss(
     With ``x' = x / max(|x|, 1e-6)`` when ``normalize``, else ``x``, and ``h_p = hidden[retrieval_rows[p]]``::
 
         logit(p, x, log_q) = <h_p', x'> / temperature - log_q
-        allowed(p)   = {k: negative_ids[k] != positive_ids[p], bit k of negative_mask[retrieval_users[p]] unset}
+        allowed(p)   = {k: negative_ids[k] != positive_ids[p], bit k of negative_mask[negative_mask_rows[p]] unset}
                      + {m: user_negative_ids[u, m] not in (-1, positive_ids[p])}, u = retrieval_users[p]
         loss_p       = logsumexp(logits of the positive and of allowed(p)) - logit of the positive
         retrieval_sum = sum_p retrieval_weights[p] * loss_p
@@ -75,10 +76,12 @@ def joint_loss(
         positive_log_q: ``[P]`` floating point; 0 each if absent.
         negative_log_q: ``[K]`` floating point; 0 each if absent.
         retrieval_users: ``[P]`` int64, which of the ``U`` users an entry belongs to; given exactly when
-            ``user_negatives`` or ``negative_mask`` is.
+            ``user_negatives`` is.
         user_negatives: ``[U, M, D]`` further negatives of each user's entries.
         user_negative_ids: ``[U, M]`` int64, -1 for none; given exactly when ``user_negatives`` is.
-        negative_mask: ``[U, ceil(K / 32)]`` int32; bit ``k % 32`` of word ``k // 32`` hides negative ``k``.
+        negative_mask: ``[V, ceil(K / 32)]`` int32; bit ``k % 32`` of word ``k // 32`` hides negative ``k``.
+        negative_mask_rows: ``[P]`` int64, the row of the mask that holds for each entry; given exactly when
+            ``negative_mask`` is.
         task_weights: ``[A]`` floating point; 1 each if absent.
         implementation: ``"auto"`` (Triton on CUDA, else torch), ``"triton"`` (fp32, bf16, fp16; ``D`` up to 512,
             ``A`` up to 16), ``"torch"``, ``"reference"``.
@@ -106,6 +109,7 @@ def joint_loss(
         retrieval_users=retrieval_users,
         user_negative_ids=user_negative_ids,
         negative_mask=negative_mask,
+        negative_mask_rows=negative_mask_rows,
         ranking_rows=ranking_rows,
         labels=labels,
         task_weights=task_weights,

@@ -19,8 +19,8 @@ _SCHEMA = (
     "(Tensor hidden, Tensor positives, Tensor negatives, Tensor? user_negatives, Tensor head_weight,"
     " Tensor head_bias, Tensor retrieval_rows, Tensor positive_ids, Tensor negative_ids,"
     " Tensor? retrieval_weights, Tensor? positive_log_q, Tensor? negative_log_q, Tensor? retrieval_users,"
-    " Tensor? user_negative_ids, Tensor? negative_mask, Tensor ranking_rows, Tensor labels,"
-    " Tensor? task_weights, float temperature, bool normalize, bool[] wanted) -> ("
+    " Tensor? user_negative_ids, Tensor? negative_mask, Tensor? negative_mask_rows, Tensor ranking_rows,"
+    " Tensor labels, Tensor? task_weights, float temperature, bool normalize, bool[] wanted) -> ("
     + ", ".join(["Tensor"] * len(Computed._fields))
     + ")"
 )

@@ -20,6 +20,7 @@ _INTEGERS = {
     "user_negative_ids": torch.int64,
     "ranking_rows": torch.int64,
     "negative_mask": torch.int32,
+    "negative_mask_rows": torch.int64,
 }
 
 
@@ -37,8 +38,10 @@ def check_problem(problem: Problem) -> None:
         raise ValueError(f"temperature must be a positive number, got {problem.temperature}")
     _check_indices("retrieval_rows", problem.retrieval_rows, len(problem.hidden))
     _check_indices("ranking_rows", problem.ranking_rows, len(problem.hidden))
-    if problem.retrieval_users is not None:
-        _check_indices("retrieval_users", problem.retrieval_users, _num_users(problem))
+    if problem.retrieval_users is not None and problem.user_negatives is not None:
+        _check_indices("retrieval_users", problem.retrieval_users, len(problem.user_negatives))
+    if problem.negative_mask_rows is not None and problem.negative_mask is not None:
+        _check_indices("negative_mask_rows", problem.negative_mask_rows, len(problem.negative_mask))
 
 
 def check_limits(problem: Problem) -> None:
@@ -79,20 +82,19 @@ def _check_shapes(problem: Problem) -> None:
     _check("negative_log_q", p.negative_log_q, columns)
     _check("retrieval_users", p.retrieval_users, entries)
     _check("task_weights", p.task_weights, tasks)
-    if (p.user_negatives is None) != (p.user_negative_ids is None):
-        missing = "user_negatives" if p.user_negatives is None else "user_negative_ids"
-        raise ValueError(f"user_negatives and user_negative_ids must be given together, {missing} is missing")
-    has_users = p.user_negatives is not None or p.negative_mask is not None
-    if has_users != (p.retrieval_users is not None):
-        raise ValueError(
-            "retrieval_users must be given exactly when user_negatives or negative_mask is, got "
-            + ("none" if has_users else "it alone")
-        )
-    users: int | str = "U"
-    if p.user_negatives is not None and p.user_negative_ids is not None:
+    _check_together(p, "user_negatives", "user_negative_ids", "retrieval_users")
+    _check_together(p, "negative_mask", "negative_mask_rows")
+    if p.user_negatives is not None:
         users, own, _ = _check("user_negatives", p.user_negatives, "U", "M", width)
         _check("user_negative_ids", p.user_negative_ids, users, own)
-    _check("negative_mask", p.negative_mask, users, -(-columns // 32))
+    _check("negative_mask", p.negative_mask, "V", -(-columns // 32))
+    _check("negative_mask_rows", p.negative_mask_rows, entries)
+
+
+def _check_together(problem: Problem, *names: str) -> None:
+    missing = [name for name in names if getattr(problem, name) is None]
+    if 0 < len(missing) < len(names):
+        raise ValueError(f"{' and '.join(names)} must be given together, {' and '.join(missing)} is missing")
 
 
 def _check(name: str, tensor: Tensor | None, *expected: int | str) -> tuple[int, ...]:
@@ -128,12 +130,6 @@ def _check_indices(name: str, indices: Tensor, limit: int) -> None:
     lowest, highest = (int(bound) for bound in torch.aminmax(indices))
     if lowest < 0 or highest >= limit:
         raise ValueError(f"{name} must lie in [0, {limit}), got {lowest} to {highest}")
-
-
-def _num_users(problem: Problem) -> int:
-    table = problem.negative_mask if problem.user_negatives is None else problem.user_negatives
-    assert table is not None
-    return table.shape[0]
 
 
 def _tensors(problem: Problem) -> dict[str, Tensor]:

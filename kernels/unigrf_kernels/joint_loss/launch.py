@@ -36,7 +36,7 @@ def stream_arguments(call: Call, entries: Entries, directions: Tensor) -> dict[s
     return {
         "queries": entries.queries,
         "positive_ids": problem.positive_ids,
-        "users": None if problem.negative_mask is None else problem.retrieval_users,
+        "mask_rows": problem.negative_mask_rows,
         "directions": directions,
         "negative_ids": problem.negative_ids,
         "log_q": call.negative_log_q,
@@ -105,7 +105,7 @@ def negative_gradient_arguments(
     return {
         "queries": entries.queries,
         "positive_ids": problem.positive_ids,
-        "users": None if mask is None else problem.retrieval_users,
+        "mask_rows": problem.negative_mask_rows,
         "highest": entries.highest,
         "shares": entries.shares,
         "directions": directions,

@@ -1,7 +1,8 @@
 """The values that travel between the parts of the operator.
 
 Letters, here and in all files of this folder: ``T`` hidden rows, ``D`` width, ``P`` retrieval entries,
-``K`` shared negatives, ``U`` users, ``M`` own negatives per user, ``R`` ranking entries, ``A`` ranking tasks.
+``K`` shared negatives, ``V`` rows of the mask, ``U`` users, ``M`` own negatives per user, ``R`` ranking
+entries, ``A`` ranking tasks.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Problem(NamedTuple):
     retrieval_users: Tensor | None
     user_negative_ids: Tensor | None
     negative_mask: Tensor | None
+    negative_mask_rows: Tensor | None
     ranking_rows: Tensor
     labels: Tensor
     task_weights: Tensor | None

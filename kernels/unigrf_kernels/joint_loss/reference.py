@@ -37,7 +37,7 @@ def retrieval_losses(problem: Problem) -> Tensor:
     if problem.negative_log_q is not None:
         shared = shared - problem.negative_log_q.to(query.dtype)
     hit = problem.positive_ids[:, None] == problem.negative_ids
-    columns = [positive, shared.masked_fill(hit | _hidden_from_user(problem), -torch.inf)]
+    columns = [positive, shared.masked_fill(hit | _hidden_columns(problem), -torch.inf)]
     if problem.user_negatives is not None:
         own = _direction(problem.user_negatives, problem)[problem.retrieval_users]
         assert problem.user_negative_ids is not None
@@ -67,13 +67,13 @@ def _direction(vectors: Tensor, problem: Problem) -> Tensor:
     return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(EPSILON)
 
 
-def _hidden_from_user(problem: Problem) -> Tensor:
-    """``[P, K]`` bool, or a scalar False: the user of the entry must not see the column."""
+def _hidden_columns(problem: Problem) -> Tensor:
+    """``[P, K]`` bool, or a scalar False: the mask hides the column from the entry."""
     if problem.negative_mask is None:
         return torch.zeros((), dtype=torch.bool, device=problem.hidden.device)
     column = torch.arange(problem.negative_ids.numel(), device=problem.hidden.device)
     bits = (problem.negative_mask[:, column // 32] >> (column % 32)) & 1
-    return bits.bool()[problem.retrieval_users]
+    return bits.bool()[problem.negative_mask_rows]
 
 
 def _or_ones(weights: Tensor | None, shape: torch.Size, like: Tensor) -> Tensor:

@@ -91,35 +91,29 @@ class SharedNegatives:
 
 
 class _HiddenColumns:
-    """The columns that bit masks hide from users, as lists: work and memory grow with the bits that are set."""
+    """The columns that a row of the bit mask hides from an entry."""
 
     def __init__(self, problem: Problem) -> None:
         assert problem.negative_mask is not None
-        assert problem.retrieval_users is not None
-        self.entry_users = problem.retrieval_users
-        mask = problem.negative_mask
-        user, word = mask.nonzero(as_tuple=True)
-        bits = (mask[user, word][:, None] >> torch.arange(32, device=mask.device, dtype=torch.int32)) & 1
-        place, bit = bits.nonzero(as_tuple=True)
-        column = word[place] * 32 + bit
-        is_column = column < problem.negative_ids.numel()
-        self.columns = column[is_column]
-        counts = user[place][is_column].bincount(minlength=len(mask))
-        self.bounds = F.pad(counts.cumsum(0), (1, 0)).tolist()
+        assert problem.negative_mask_rows is not None
+        self.rows_of_entries = problem.negative_mask_rows
+        self.bytes = problem.negative_mask.contiguous().view(torch.uint8)
+        # Bit b of a byte as byte b of a word: a row of the mask becomes a row of truth values in one look-up.
+        bits = torch.arange(256, device=self.bytes.device)[:, None] >> torch.arange(8, device=self.bytes.device)
+        self.spread = (bits & 1).to(torch.uint8).view(torch.int64).flatten()
 
     def open_block(self, rows: slice) -> None:
         """Turn to the entries ``rows``."""
-        self.users = self.entry_users[rows]
+        self.rows = self.rows_of_entries[rows]
 
     def mask(self, logits: Tensor, part: slice) -> None:
-        """Hide the columns of a part of the block; the entries of a user follow one another as a rule."""
-        users, counts = torch.unique_consecutive(self.users[part], return_counts=True)
-        start = 0
-        for user, count in zip(users.tolist(), counts.tolist(), strict=True):
-            columns = self.columns[self.bounds[user] : self.bounds[user + 1]]
-            if columns.numel():
-                logits[start : start + count].index_fill_(1, columns, -torch.inf)
-            start += count
+        """Hide the columns of a part of the block."""
+        rows = self.rows[part]
+        if not (rows.numel() and self.bytes.numel()):
+            return
+        words = self.bytes.index_select(0, rows).int().flatten()
+        hidden = self.spread.index_select(0, words).view(torch.bool).view(len(rows), -1)
+        logits.masked_fill_(hidden[:, : logits.shape[1]], -torch.inf)
 
 
 class UserNegatives:

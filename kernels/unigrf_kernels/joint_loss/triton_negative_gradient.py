@@ -15,7 +15,7 @@ from .triton_rows import LN_2, load_vectors, masked_bits, store_vectors
 def negative_gradient_kernel(
     queries,
     positive_ids,
-    users,
+    mask_rows,
     highest,
     shares,
     directions,
@@ -58,7 +58,7 @@ def negative_gradient_kernel(
         own_id = tl.load(positive_ids + entry, mask=live, other=0)
         exponents = tl.where(column_id[:, None] == own_id[None, :], -float("inf"), exponents)
         if mask is not None:
-            words = mask + tl.load(users + entry, mask=live, other=0) * num_words
+            words = mask + tl.load(mask_rows + entry, mask=live, other=0) * num_words
             removed = masked_bits(words, column, live, num_words, tl.program_id(0) * BLOCK_K, BLOCK_K, 1)
             exponents = tl.where(removed, -float("inf"), exponents)
         pulls = tl.exp2(exponents) * _query_weights(shares, entry, live)[None, :]

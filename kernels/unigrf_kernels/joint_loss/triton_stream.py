@@ -19,7 +19,7 @@ from .triton_rows import load_vectors, masked_bits, store_vectors
 def stream_kernel(
     queries,
     positive_ids,
-    users,
+    mask_rows,
     directions,
     negative_ids,
     log_q,
@@ -49,7 +49,7 @@ def stream_kernel(
     own_id = tl.load(positive_ids + entry, mask=live, other=0)
     words = mask
     if mask is not None:
-        words = mask + tl.load(users + entry, mask=live, other=0) * num_words
+        words = mask + tl.load(mask_rows + entry, mask=live, other=0) * num_words
     query = load_vectors(queries, entry, live, D, BLOCK_D)
 
     peak = tl.full([BLOCK_P], -float("inf") if SHIFTED else 0.0, dtype=tl.float32)

@@ -38,6 +38,7 @@ class Case:
     R: int = 13
     A: int = 2
     U: int = 4
+    V: int = 5
     M: int = 0
     """0: no negatives of the users' own."""
     normalize: bool = True
@@ -64,7 +65,7 @@ CASES = [
     Case("cold-everything", temperature=0.015, log_q=True, mask=True, weights=True, M=2),
     Case("off-tile", P=67, K=131, D=50, R=33, T=140),
     Case("off-tile-mask", P=35, K=97, D=33, R=17, M=5, mask=True),
-    Case("one-of-each", T=1, P=1, K=1, D=2, R=1, A=1, U=1, M=1, mask=True),
+    Case("one-of-each", T=1, P=1, K=1, D=2, R=1, A=1, U=1, V=1, M=1, mask=True),
     Case("no-entries", P=0, M=2, mask=True, weights=True),
     Case("no-ranking", R=0),
     Case("no-negatives", K=0, mask=True),
@@ -74,8 +75,8 @@ CASES = [
     Case("shared-rows", num_rows=5, weights=True),
     Case("one-shared-row", num_rows=1, P=40, R=20),
     Case("sixteen-tasks", A=16, R=35, D=16),
-    Case("one-user", U=1, M=4, mask=True),
-    Case("many-users", U=30, M=1, mask=True),
+    Case("one-user", U=1, V=1, M=4, mask=True),
+    Case("many-users", U=30, V=100, M=1, mask=True),
 ]
 
 
@@ -100,7 +101,7 @@ def drawn_cases(max_size: int) -> st.SearchStrategy[Case]:
         num_ids=st.sampled_from((1, 5, 200)),
         num_rows=st.sampled_from((None, 3)),
     )
-    return cases.map(_warm_up_raw)
+    return cases.map(_warm_up_raw).map(lambda case: replace(case, V=case.U + 1))
 
 
 def _warm_up_raw(case: Case) -> Case:
@@ -148,11 +149,12 @@ def make_inputs(case: Case, dtype: torch.dtype = torch.float32, seed: int = 0) -
         inputs["user_negatives"] = normal(case.U, case.M, case.D)
         inputs["user_negative_ids"] = integers(case.num_ids + 1, case.U, case.M) - 1
     if case.mask:
-        size = (case.U, -(-case.K // 32))
+        size = (case.V, -(-case.K // 32))
         words = torch.randint(-(2**31), 2**31, size, generator=generator, device="cpu")
-        words[0] = -1  # all bits set: the first user sees none of the shared negatives
+        words[0] = -1  # all bits set: the entries of the first row see none of the shared negatives
         inputs["negative_mask"] = words.to(DEVICE, torch.int32)
-    if case.M or case.mask:
+        inputs["negative_mask_rows"] = integers(case.V, case.P)
+    if case.M:
         inputs["retrieval_users"] = integers(case.U, case.P)
     return inputs
 

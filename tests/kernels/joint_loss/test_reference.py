@@ -77,7 +77,7 @@ class TestByHand:
         assert float(loss.retrieval_sum) == pytest.approx(math.log(7 / 2))
 
     def test_the_mask_hides_the_column_of_its_bit(self, implementation: str) -> None:
-        masked = by_hand(negative_mask=torch.tensor([[0], [2]]).int(), retrieval_users=torch.tensor([1]))
+        masked = by_hand(negative_mask=torch.tensor([[0], [2]]).int(), negative_mask_rows=torch.tensor([1]))
         loss = joint_loss(**masked, implementation=implementation)
         assert float(loss.retrieval_sum) == pytest.approx(math.log(5 / 2))
 
@@ -158,7 +158,7 @@ def test_ids_that_narrower_numbers_would_confuse_are_told_apart(implementation: 
 
 def test_adding_to_every_log_q_changes_nothing() -> None:
     inputs = to_float64(make_inputs(EVERYTHING))
-    del inputs["user_negatives"], inputs["user_negative_ids"]
+    del inputs["user_negatives"], inputs["user_negative_ids"], inputs["retrieval_users"]
     shifted = {**inputs, **{name: inputs[name] + 2.5 for name in ("positive_log_q", "negative_log_q")}}
     before, after = run(inputs, "reference"), run(shifted, "reference")
     for name, value in before.items():

@@ -102,5 +102,5 @@ def test_strided_inputs() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("width", [50, 64, 128, 256, 512])
 def test_sizes_of_training(width: int, dtype: torch.dtype) -> None:
-    case = Case(T=9000, P=4001, K=3001, D=width, R=4000, U=300, M=8, mask=True, weights=True, num_ids=4000)
+    case = Case(T=9000, P=4001, K=3001, D=width, R=4000, U=300, V=4001, M=8, mask=True, weights=True, num_ids=4000)
     assert_as_exact_as_plain_pytorch(make_inputs(case, dtype), "triton")

@@ -1,0 +1,54 @@
+"""The model's retrieval loss leaves out what the user has met, unless told otherwise."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from unigrf_dist.config.schema import Config
+from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.model.unigrf import UniGRF
+from unigrf_dist.objective.negatives import Negatives
+from unigrf_dist.phases import Phases
+
+NUM_ITEMS = 6
+
+
+def model_of(**retrieval: object) -> UniGRF:
+    config = {
+        "data": {"path": "unused", "max_events": 8},
+        "model": {"width": 4, "heads": 1, "head_width": 4, "blocks": 1, "dropout": 0.0},
+        "objective": {"ranking": [{"rule": "rating >= 4"}], "retrieval": retrieval},
+        "train": {"global_batch_users": 2, "epochs": 1},
+        "deepspeed": {"optimizer": {"type": "AdamW", "params": {"lr": 1e-3}}},
+    }
+    return UniGRF(Config.model_validate(config), [[0.0], [1.0]], num_items=NUM_ITEMS, phases=Phases())
+
+
+def losses(model: UniGRF) -> float:
+    """Retrieval loss of two users, one of whom met item 5 before the window; all vectors are alike."""
+    ids = torch.tensor([0, 1, 2, 3, 4])
+    batch = JaggedBatch(
+        item_ids=ids,
+        behaviours=torch.zeros(5, dtype=torch.int64),
+        timestamps=torch.arange(5),
+        offsets=torch.tensor([0, 3, 5]),
+        user_ids=torch.arange(2),
+        older_item_ids=torch.tensor([5]),
+        older_offsets=torch.tensor([0, 0, 1]),
+    )
+    table = torch.ones(NUM_ITEMS, 4)
+    negatives = Negatives(torch.arange(NUM_ITEMS), distinct=True)
+    retrieval, *_ = model(table[ids], batch, negatives, table)
+    return float(retrieval)
+
+
+def test_the_softmax_runs_over_what_the_user_has_not_met() -> None:
+    # Equal logits. User 0 has met 1 and then 2 of 6 items, user 1 has met 2, one of them before the window.
+    assert losses(model_of()) == pytest.approx(math.log(5) + math.log(4) + math.log(4), rel=1e-5)
+
+
+def test_all_items_are_negatives_if_asked_for() -> None:
+    assert losses(model_of(leave_out_met=False)) == pytest.approx(3 * math.log(6), rel=1e-5)
