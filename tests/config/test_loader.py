@@ -12,7 +12,7 @@ from unigrf_dist.errors import UserError
 
 FILES = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 # Those of studies have a schema of their own: tests/study.
-CONFIGS = [path for path in FILES if path.stem not in ("ablation", "scaling")]
+CONFIGS = [path for path in FILES if not path.stem.startswith(("ablation", "scaling"))]
 
 MINIMAL = """
 data: {path: somewhere}

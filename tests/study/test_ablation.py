@@ -31,7 +31,10 @@ def changed(**values: Any) -> dict[str, Any]:
     return {**copy.deepcopy(ABLATION), **values}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("ablation.yaml")), ids=lambda p: p.parent.name)
+SHIPPED = sorted((ROOT / "configs").rglob("ablation*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_a_shipped_ablation_differs_from_its_base_in_every_variant(path: Path) -> None:
     study = read_ablation(path)
     assert path.read_text().startswith("# unigrf ablate")
@@ -46,8 +49,8 @@ def test_a_shipped_ablation_differs_from_its_base_in_every_variant(path: Path) -
     assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
 
 
-def test_two_ablations_are_shipped() -> None:
-    assert len(list((ROOT / "configs").rglob("ablation.yaml"))) == 2
+def test_three_ablations_are_shipped() -> None:
+    assert len(SHIPPED) == 3
 
 
 def test_the_grid_is_every_variant_with_every_seed_and_the_first_seed_comes_first(
