@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unigrf_dist.study.curves import AXES, Against, Curve, SizedRun
 from unigrf_dist.study.drawing import INK, MUTED, SERIES, save_drawing
 from unigrf_dist.study.power_law import PowerLaw
-from unigrf_dist.study.scaling import AXES, Against, Curve, SizedRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
