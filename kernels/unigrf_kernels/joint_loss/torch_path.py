@@ -50,7 +50,8 @@ class _Retrieval:
         self.chunk_rows = min(max(chunk_rows, _MIN_ROWS), self.block_rows)
         self.sources: list[tuple[SharedNegatives | UserNegatives, bool]] = []
         if num_columns:
-            self.sources.append((SharedNegatives(problem, self.chunk_rows), wanted.negatives))
+            shared = SharedNegatives(problem, self.chunk_rows, is_bounded=self.is_bounded)
+            self.sources.append((shared, wanted.negatives))
         if num_own:
             self.sources.append((UserNegatives(problem), wanted.user_negatives))
         self.losses = problem.hidden.new_empty(self.num_entries, dtype=problem.accumulator)
@@ -121,8 +122,8 @@ class _Retrieval:
         logits = [source.logits(part) for source, _ in self.sources]
         if not self.is_bounded:
             peak[part] = _subtract_peak(positive[part], logits)
-        for exponents in logits:
-            rest[part] += exponents.exp_().sum(1)
+        for (source, _), exponents in zip(self.sources, logits, strict=True):
+            rest[part] += source.exponentials(part, exponents).sum(1)
         total = (positive[part] - peak[part]).exp_().add_(rest[part])
         scale = (weights[part] / total)[:, None]
         for (source, is_wanted), exponentials in zip(self.sources, logits, strict=True):
