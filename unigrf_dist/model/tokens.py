@@ -111,4 +111,6 @@ def _pack_order(item_rows: Tensor, candidate_rows: Tensor) -> Tensor | None:
 def pack(items: Tensor, behaviours: Tensor, candidates: Tensor | None, order: Tensor | None) -> Tensor:
     """Two ``[E, …]`` and one ``[B C, …]`` → ``[T, …]`` in the order of tokens."""
     events = torch.stack([items, behaviours], dim=1).flatten(0, 1)
-    return events if order is None or candidates is None else torch.cat([events, candidates]).index_select(0, order)
+    return (
+        events if order is None or candidates is None else torch.cat([events, candidates]).index_select(0, order)
+    )
