@@ -22,7 +22,8 @@ class Lesson:
     """What ranking teaches retrieval in a step.
 
     Attributes:
-        rows, events: ``[B]`` int64, each user's last event, and the token of its behaviour.
+        rows: ``[B]`` int64, token behind each user's last event.
+        events: ``[B]`` int64, that event; an arbitrary one for users without events.
         hard_ids, hard_vectors: ``[B, m]`` and ``[B, m, D]``, the users' own negatives.
         favourite_ids, favourite_vectors: ``[B, f]`` and ``[B, f, D]``, soft positives of ``rows``.
         liked_ids: ``[B, C]``, no negatives of the user.

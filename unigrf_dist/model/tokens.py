@@ -111,6 +111,7 @@ def _pack_order(item_rows: Tensor, candidate_rows: Tensor) -> Tensor | None:
 def pack(items: Tensor, behaviours: Tensor, candidates: Tensor | None, order: Tensor | None) -> Tensor:
     """Two ``[E, …]`` and one ``[B C, …]`` → ``[T, …]`` in the order of tokens."""
     events = torch.stack([items, behaviours], dim=1).flatten(0, 1)
-    return (
-        events if order is None or candidates is None else torch.cat([events, candidates]).index_select(0, order)
-    )
+    if order is None or candidates is None:
+        return events
+    # Its backward adds whole rows; that of indexing with brackets adds number by number.
+    return torch.cat([events, candidates]).index_select(0, order)
