@@ -76,9 +76,16 @@ def test_whole_words_of_many_users_do_not_run_into_each_other(distinct: bool) ->
     assert unpacked(found, 96).tolist() == met_by_hand(items, [[]] * 9, list(range(96)))
 
 
-def test_liked_items_are_hidden_wherever_they_are_negatives() -> None:
+@pytest.mark.parametrize("distinct", [True, False])
+def test_liked_items_are_hidden_wherever_they_are_negatives(distinct: bool) -> None:
     generator = torch.Generator().manual_seed(4)
-    negative_ids = torch.randint(50, (131,), generator=generator)
+    ids = (
+        torch.randperm(NUM_ITEMS, generator=generator)[:70]
+        if distinct
+        else torch.randint(50, (131,), generator=generator)
+    )
     liked = torch.randint(-1, 50, (6, 5), generator=generator)
-    wanted = [[item in set(row.tolist()) for item in negative_ids.tolist()] for row in liked]
-    assert unpacked(liked_columns(liked, negative_ids), 131).tolist() == wanted
+    liked[0] = liked[0, 0]  # named twice, hidden once
+    wanted = [[item in set(row.tolist()) for item in ids.tolist()] for row in liked]
+    found = liked_columns(liked, Negatives(ids, distinct=distinct), num_items=NUM_ITEMS)
+    assert unpacked(found, len(ids)).tolist() == wanted

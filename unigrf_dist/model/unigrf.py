@@ -240,7 +240,9 @@ class UniGRF(nn.Module):
         self, entries: Entries, batch: JaggedBatch, negatives: Negatives, lesson: Lesson | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """What the entries must not be told from: bit masks, and which of them holds for each entry."""
-        liked = None if lesson is None else liked_columns(lesson.liked_ids, negatives.ids)
+        liked = None
+        if lesson is not None:
+            liked = liked_columns(lesson.liked_ids, negatives, num_items=self.num_items)
         if not self.objective.retrieval.leave_out_met or not batch.num_events:
             return liked, None if liked is None else entries.users
         met = met_columns(batch, negatives, num_items=self.num_items)

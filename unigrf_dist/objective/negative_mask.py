@@ -33,11 +33,8 @@ def met_columns(batch: JaggedBatch, negatives: Negatives, *, num_items: int) -> 
     is_first = _first_occurrences(met_users * num_items + items)
     met = torch.zeros(batch.num_events, _num_words(negatives.ids), dtype=torch.int32, device=batch.device)
     if negatives.distinct:
-        column = torch.full((num_items,), -1, device=batch.device)
-        column[negatives.ids] = torch.arange(negatives.ids.numel(), device=batch.device)
-        place = column[items]
-        bits = torch.where(is_first & (place >= 0), _bits(batch.device)[place % _WORD_BITS], 0)
-        met.index_put_((met_at, place.clamp_min(0) // _WORD_BITS), bits, accumulate=True)
+        word, bit = _place(torch.where(is_first, items, -1), negatives, num_items)
+        met.index_put_((met_at, word), bit, accumulate=True)
     else:
         met.index_add_(0, met_at, torch.where(is_first[:, None], _matching_columns(items, negatives.ids), 0))
     # A bit is set once per user, so sums are unions; what runs over from user to user modulo 2^32 cancels.
@@ -45,10 +42,24 @@ def met_columns(batch: JaggedBatch, negatives: Negatives, *, num_items: int) -> 
     return running[1:] - running[batch.offsets[:-1]][of_event]
 
 
-def liked_columns(liked_ids: Tensor, negative_ids: Tensor) -> Tensor:
+def liked_columns(liked_ids: Tensor, negatives: Negatives, *, num_items: int) -> Tensor:
     """``[B, C]`` items, -1 for none → ``[B, W]`` int32, the negatives that are among each user's."""
-    columns = _matching_columns(liked_ids.flatten(), negative_ids)
-    return reduce(torch.bitwise_or, columns.unflatten(0, liked_ids.shape).unbind(1))
+    if not negatives.distinct:
+        columns = _matching_columns(liked_ids.flatten(), negatives.ids)
+        return reduce(torch.bitwise_or, columns.unflatten(0, liked_ids.shape).unbind(1))
+    liked = torch.zeros(len(liked_ids), _num_words(negatives.ids), dtype=torch.int32, device=liked_ids.device)
+    for word, bit in zip(*(part.unbind(1) for part in _place(liked_ids, negatives, num_items)), strict=True):
+        there = liked.gather(1, word[:, None])
+        liked.scatter_(1, word[:, None], there | bit[:, None])
+    return liked
+
+
+def _place(items: Tensor, negatives: Negatives, num_items: int) -> tuple[Tensor, Tensor]:
+    """Word and bit of each item among distinct negatives; no bit for -1 and for what is no negative."""
+    column = torch.full((num_items + 1,), -1, device=items.device)  # index -1 falls on the spare place at the end
+    column[negatives.ids] = torch.arange(negatives.ids.numel(), device=items.device)
+    place = column[items]
+    return place.clamp_min(0) // _WORD_BITS, torch.where(place >= 0, _bits(items.device)[place % _WORD_BITS], 0)
 
 
 def _matching_columns(items: Tensor, negative_ids: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class DiagonalBias:
     def __init__(self, schedule: Schedule, window: int | None, table: Tensor | None, dtype: torch.dtype) -> None:
         self.table = None if table is None else table.to(dtype)
         self.fills_block = table is not None or window is not None
-        cells, device = schedule.cells, schedule.positions.device
+        cells, device = schedule.cells, schedule.key_slot.device
         self.largest = schedule.longest_history - 1
         # Largest difference first, so that ascending keys walk forward through the vector.
         difference = torch.arange(self.largest, -self.largest - 2, -1, device=device)
@@ -72,54 +72,51 @@ class DiagonalBias:
 
 
 class CandidateBias:
-    """Position bias and mask of candidate blocks, from the positions of the tokens themselves.
+    """Position bias, mask and window of candidate blocks.
 
-    Candidates are few against the history, so nothing is shared between sequences here.
+    Candidates stand at one position, so a key's terms are the same for all of its sequence's: one vector over
+    the slots of all keys holds them, and a tile repeats its part of it. Candidates as keys are apart: each is
+    seen by itself alone.
     """
 
     def __init__(self, schedule: Schedule, window: int | None, table: Tensor | None, dtype: torch.dtype) -> None:
-        self.schedule, self.window, self.dtype = schedule, window, dtype
         self.table = None if table is None else table.to(dtype)
+        assert schedule.to_candidates is not None
+        keys = [group.keys for group in schedule.groups]
+        self.distance = schedule.to_candidates[torch.cat([part.tokens for part in keys])]
+        is_hidden = ~torch.cat([part.is_real for part in keys])
+        if window is not None:
+            is_hidden |= self.distance >= window
+        self.vectors = torch.zeros_like(self.distance, dtype=dtype).masked_fill_(is_hidden, HIDDEN)[None]
         if self.table is not None:
-            self.gradient = torch.zeros_like(self.table)
+            self.distance.clamp_(max=self.table.shape[1] - 1)
+            self.vectors = self.vectors + self.table[:, self.distance]
+            self.gradient = torch.zeros_like(self.vectors)
 
     def tile(self, head: int, group: Group, block: Block) -> Tensor:
-        """``[F, N, F, R, C]``."""
-        asking, key, is_real = self._tokens(group, block)
-        column = torch.arange(len(block.columns), device=key.device)
-        is_seen = column < (block.history_cells or 0)
-        distance = self._distance(asking, key)
-        if self.window is not None:
-            is_seen = is_seen & (distance < self.window)
-        is_visible = is_real & (is_seen | (asking == key))
-        mask = torch.zeros(block.shape, dtype=self.dtype, device=key.device).masked_fill_(~is_visible, HIDDEN)
-        return mask if self.table is None else mask.add_(self.table[head][self._row(distance)])
+        """``[F, N, 1, 1, C]``, all but what `hide_others` hides."""
+        vector = group.keys.part_of(self.vectors[head if self.table is not None else 0])
+        parts = [block.keys(vector[:, None], phase) for phase in range(block.phases)]
+        return torch.stack(parts).view(block.phases, block.sequences, 1, 1, -1)
+
+    def hide_others(self, scores: Tensor, block: Block) -> None:
+        """Hide from each candidate the others."""
+        assert block.history_cells is not None
+        num_cells = len(block.columns) - block.history_cells
+        columns = torch.arange(block.phases * num_cells, device=scores.device).view(block.phases, num_cells)
+        rows = columns[:, block.rows.start : block.rows.stop, None]
+        scores[..., block.history_cells :].masked_fill_(rows != columns[:, None, None, None], HIDDEN)
 
     def collect(self, head: int, group: Group, block: Block, scores_grad: Tensor) -> None:
         """Add the block's share of the gradient."""
-        asking, key, _ = self._tokens(group, block)
-        row = self._row(self._distance(asking, key))
-        self.gradient[head].index_add_(0, row.flatten(), scores_grad.flatten())
+        gradient = group.keys.part_of(self.gradient[head])[:, None]
+        for phase, sums in enumerate(scores_grad.sum((2, 3))):
+            block.keys(gradient, phase).add_(sums[..., None])
 
     def table_gradient(self) -> Tensor:
         """``[H, P]``."""
-        return self.gradient
-
-    def _tokens(self, group: Group, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens ``[1, N, F, R, 1]`` of the queries, ``[F, N, 1, 1, C]`` of the keys; which keys are real."""
-        phases, sequences, _, rows, columns = block.shape
-        asking = block.queries(group.queries.tokens[:, None])
-        key = torch.stack([block.keys(group.keys.tokens[:, None], phase) for phase in range(phases)])
-        is_real = torch.stack([block.keys(group.keys.is_real[:, None], phase) for phase in range(phases)])
-        shape = (phases, sequences, 1, 1, columns)
-        return asking.view(1, sequences, phases, rows, 1), key.view(shape), is_real.view(shape)
-
-    def _distance(self, asking: Tensor, key: Tensor) -> Tensor:
-        return self.schedule.positions[asking] - self.schedule.positions[key]
-
-    def _row(self, distance: Tensor) -> Tensor:
         assert self.table is not None
-        return distance.clamp(0, self.table.shape[1] - 1)
+        return torch.zeros_like(self.table).index_add_(1, self.distance, self.gradient)
 
 
 class TimeBias:
@@ -207,14 +204,17 @@ class ScoreBias:
         dtype: torch.dtype,
     ) -> None:
         self.diagonal = DiagonalBias(schedule, window, position_table, dtype)
-        self.candidate = CandidateBias(schedule, window, position_table, dtype)
+        self.candidate = (
+            None if schedule.to_candidates is None else CandidateBias(schedule, window, position_table, dtype)
+        )
         self.time = None if time_table is None or buckets is None else TimeBias(time_table, buckets, dtype)
 
     def lay_under(self, scores: Tensor, head: int, group: Group, block: Block) -> bool:
         """Fill ``scores`` with what products are to be added to. False: nothing, ``scores`` is as it was."""
         terms = []
         if block.history_cells is not None:
-            terms.append(self.candidate.tile(head, group, block))
+            assert self.candidate is not None
+            terms.append(self.candidate.tile(head, group, block).expand(block.shape))
         elif self.diagonal.fills_block:
             terms.append(self.diagonal.tile(head, block))
         if self.time is not None:
@@ -227,16 +227,18 @@ class ScoreBias:
 
     def hide(self, scores: Tensor, head: int, block: Block) -> None:
         """Mask what `lay_under` did not: without bias and window, only a block's end at the diagonal needs it."""
-        if block.history_cells is None and not self.diagonal.fills_block:
+        if self.candidate is not None and block.history_cells is not None:
+            self.candidate.hide_others(scores, block)
+        elif not self.diagonal.fills_block:
             first = block.rows.start - block.columns.start
             scores[..., first:].add_(self.diagonal.tile(head, block)[..., first:])
 
     def collect_position(self, gradient: Tensor, head: int, group: Group, block: Block) -> None:
         """Add a block's score gradients to the position table's."""
-        if block.history_cells is None:
-            self.diagonal.collect(head, block, gradient)
-        else:
+        if self.candidate is not None and block.history_cells is not None:
             self.candidate.collect(head, group, block, gradient)
+        else:
+            self.diagonal.collect(head, block, gradient)
 
     def collect_time(self, gradient: Tensor, head: int, group: Group, block: Block) -> None:
         """Add a block's score gradients to the time table's."""
@@ -245,7 +247,8 @@ class ScoreBias:
 
     def position_gradient(self) -> Tensor:
         """``[H, P]``, of all blocks collected."""
-        return self.diagonal.table_gradient().add_(self.candidate.table_gradient())
+        gradient = self.diagonal.table_gradient()
+        return gradient if self.candidate is None else gradient.add_(self.candidate.table_gradient())
 
     def time_gradient(self) -> Tensor:
         """``[H, num_buckets]``, of all blocks collected."""

@@ -119,7 +119,8 @@ class Schedule:
     Attributes:
         query_slot: ``[T]`` int64, where a token's query lies in the slots of all groups.
         key_slot: ``[T]`` int64, where its key lies.
-        positions: ``[T]`` int64, position in the sequence; all candidates stand behind the history.
+        to_candidates: ``[T]`` int64, positions from a token to its sequence's candidates, which all stand behind
+            the history; None where no sequence has any.
         longest_history: query cells of the longest history.
     """
 
@@ -127,7 +128,7 @@ class Schedule:
     groups: tuple[Group, ...]
     query_slot: Tensor
     key_slot: Tensor
-    positions: Tensor
+    to_candidates: Tensor | None
     longest_history: int
 
     @property

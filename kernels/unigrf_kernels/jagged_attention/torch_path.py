@@ -242,6 +242,10 @@ class _Backward(_Pass):
         dk = group.keys.part_of(self.dk[head // self.heads_per_key_head])
         dv = group.keys.part_of(self.dv[head // self.heads_per_key_head])
         for block in group.blocks:
+            # Candidates that were only asked, not learnt from, have no gradient: their share of all others is 0.
+            if block.history_cells is not None and not block.queries(do).any():
+                block.queries(dq).zero_()
+                continue
             block_rows = None if rows is None else Rows(*map(block.queries, rows))
             scores = self.scores(head, group, block, q, k)
             gradient = self.scratch("gradient", *block.shape)

@@ -43,7 +43,7 @@ def make_schedule(
         if stop > start
     ]
     sequences.sort(key=lambda sequence: sequence.history, reverse=True)
-    positions, in_segment, is_candidate = _places(offsets, num_candidates, bounds[-1])
+    in_segment, is_candidate, to_candidates = _places(offsets, num_candidates, bounds[-1])
     cells = _find_cells(in_segment, is_candidate, query_times, key_times)
 
     builder = _Builder(cells, window, offsets.device)
@@ -54,23 +54,25 @@ def make_schedule(
     return Schedule(
         cells,
         groups,
-        query_slot=_slot_of_token([group.queries for group in groups], positions),
-        key_slot=_slot_of_token([group.keys for group in groups], positions),
-        positions=positions,
+        query_slot=_slot_of_token([group.queries for group in groups], in_segment),
+        key_slot=_slot_of_token([group.keys for group in groups], in_segment),
+        to_candidates=to_candidates,
         longest_history=builder.num_cells(longest, cells.query_shift),
     )
 
 
-def _places(offsets: Tensor, num_candidates: Tensor | None, num_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each token: position, index in its segment (history or candidates), whether it is a candidate."""
+def _places(
+    offsets: Tensor, num_candidates: Tensor | None, num_tokens: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Of each token: index in its segment (history or candidates), whether it is a candidate, way to those."""
     lengths = offsets.diff()
     index = torch.arange(num_tokens, device=offsets.device)
     index -= torch.repeat_interleave(offsets[:-1], lengths, output_size=num_tokens)
-    if num_candidates is None:
-        return index, index, torch.zeros((), dtype=torch.bool, device=offsets.device)
+    if num_candidates is None or not num_tokens:
+        return index, torch.zeros((), dtype=torch.bool, device=offsets.device), None
     history = torch.repeat_interleave(lengths - num_candidates, lengths, output_size=num_tokens)
     is_candidate = index >= history
-    return torch.minimum(index, history), torch.where(is_candidate, index - history, index), is_candidate
+    return torch.where(is_candidate, index - history, index), is_candidate, (history - index).clamp_(min=0)
 
 
 def _find_cells(

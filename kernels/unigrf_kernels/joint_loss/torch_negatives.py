@@ -1,7 +1,8 @@
 """Where negatives come from: the columns that all entries share, and each user's own.
 
-Both give logits of a chunk of entries and take back their exponentials ``e``: with ``scale`` the entry's weight
-over its sum of exponentials, the gradient of the loss by a logit is ``scale * e``.
+Both give logits of a chunk of entries and turn them into exponentials ``e``: with ``scale`` the entry's weight
+over its sum of exponentials, the gradient of the loss by a logit is ``scale * e``. The shared ones collect
+gradients chunk by chunk, a user's own block by block.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ class _HiddenColumns:
 
 
 class UserNegatives:
-    """The ``M`` columns that only the entries of one user have; methods as in `SharedNegatives`."""
+    """The ``M`` columns that only the entries of one user have.
+
+    They are few, so a block's are worked out at once: chunk by chunk, calls would cost more than the numbers.
+    """
 
     def __init__(self, problem: Problem) -> None:
         assert problem.user_negatives is not None
@@ -150,27 +154,28 @@ class UserNegatives:
         assert self.problem.retrieval_users is not None
         assert self.problem.user_negative_ids is not None
         self.query, self.users = query, self.problem.retrieval_users[rows]
+        self.columns = self.unit.index_select(0, self.users)
         ids = self.problem.user_negative_ids.index_select(0, self.users)
-        self.is_absent = (ids == -1) | (ids == self.problem.positive_ids[rows, None])
+        is_absent = (ids == -1) | (ids == self.problem.positive_ids[rows, None])
+        self.exponents = torch.bmm(self.columns, query[:, :, None]).squeeze(2).masked_fill_(is_absent, -torch.inf)
 
     def logits(self, part: slice) -> Tensor:
         """``[c, M]`` logits of a part of the block, ``-inf`` for absent and accidentally hit ones."""
-        self.columns = self.unit.index_select(0, self.users[part])
-        logits = torch.bmm(self.columns, self.query[part, :, None]).squeeze(2)
-        return logits.masked_fill_(self.is_absent[part], -torch.inf)
+        return self.exponents[part]
 
     def exponentials(self, part: slice, logits: Tensor) -> Tensor:
-        """Those of ``logits``, in their place."""
+        """Those of ``logits``, in their place; once all parts have been asked for, the block can be closed."""
         return logits.exp_()
 
-    def add_query_gradient(self, query_grad: Tensor, exponentials: Tensor) -> None:
-        """Add ``sum_m e_m x_m'`` to ``query_grad`` ``[c, D]``, for the part of the last logits."""
-        query_grad += torch.bmm(exponentials[:, None], self.columns).squeeze(1)
+    def add_query_gradient(self, query_grad: Tensor) -> None:
+        """Add ``sum_m e_m x_m'`` to the block's ``query_grad`` ``[b, D]``."""
+        for exponent, column in zip(self.exponents.unbind(1), self.columns.unbind(1), strict=True):
+            query_grad.addcmul_(column, exponent[:, None])
 
-    def collect_gradient(self, part: slice, exponentials: Tensor, scale: Tensor) -> None:
-        """Add the share of a part of the block to the users' negatives' gradient; ``scale`` ``[c, 1]``."""
-        share = (exponentials * scale)[:, :, None] * self.query[part, None]
-        self.grad.index_add_(0, self.users[part], share)
+    def collect_gradient(self, scale: Tensor) -> None:
+        """Add the block's share to the users' negatives' gradient; ``scale`` ``[b, 1]``."""
+        share = (self.exponents * scale)[:, :, None] * self.query[:, None]
+        self.grad.index_add_(0, self.users, share)
 
     def gradient(self) -> Tensor:
         """``[U, M, D]``, once all blocks are collected."""

@@ -45,15 +45,15 @@ class _Retrieval:
         num_columns = len(problem.negatives)
         num_own = 0 if problem.user_negatives is None else problem.user_negatives.shape[1]
         device = problem.hidden.device.type
-        self.block_rows = max(_BLOCK_NUMBERS.get(device, _NUMBERS_ELSEWHERE) // width, _MIN_ROWS)
-        chunk_rows = _CHUNK_NUMBERS.get(device, _NUMBERS_ELSEWHERE) // (num_columns + num_own * width + 1)
-        self.chunk_rows = min(max(chunk_rows, _MIN_ROWS), self.block_rows)
-        self.sources: list[tuple[SharedNegatives | UserNegatives, bool]] = []
+        chunk_numbers = _CHUNK_NUMBERS.get(device, _NUMBERS_ELSEWHERE)
+        block_rows = min(_BLOCK_NUMBERS.get(device, _NUMBERS_ELSEWHERE), chunk_numbers // (num_own or 1)) // width
+        self.block_rows = max(block_rows, _MIN_ROWS)
+        self.chunk_rows = min(max(chunk_numbers // (num_columns + 1), _MIN_ROWS), self.block_rows)
+        self.shared, self.own = None, None
         if num_columns:
-            shared = SharedNegatives(problem, self.chunk_rows, is_bounded=self.is_bounded)
-            self.sources.append((shared, wanted.negatives))
+            self.shared = SharedNegatives(problem, self.chunk_rows, is_bounded=self.is_bounded)
         if num_own:
-            self.sources.append((UserNegatives(problem), wanted.user_negatives))
+            self.own = UserNegatives(problem)
         self.losses = problem.hidden.new_empty(self.num_entries, dtype=problem.accumulator)
         self.weights = torch.ones_like(self.losses)
         if problem.retrieval_weights is not None:
@@ -72,8 +72,10 @@ class _Retrieval:
             gradient = self.result.retrieval_row_grad
             merge_duplicates(self.problem.retrieval_rows, gradient, len(self.problem.hidden))
             fields["retrieval_sq_norm"] = _squared_norm(gradient)
-        names = {SharedNegatives: "negatives_grad", UserNegatives: "user_negatives_grad"}
-        fields.update({names[type(source)]: source.gradient() for source, is_wanted in self.sources if is_wanted})
+        if self.shared is not None and self.wanted.negatives:
+            fields["negatives_grad"] = self.shared.gradient()
+        if self.own is not None and self.wanted.user_negatives:
+            fields["user_negatives_grad"] = self.own.gradient()
         return fields
 
     def _block(self, rows: slice) -> None:
@@ -86,7 +88,7 @@ class _Retrieval:
             positive -= problem.positive_log_q[rows]
         weights = self.weights[rows]
 
-        for source, _ in self.sources:
+        for source in self._sources():
             source.open_block(rows, query)
         query_grad = torch.zeros_like(query) if self.wanted.hidden else None
         peak, rest = torch.zeros_like(positive), torch.zeros_like(positive)
@@ -98,6 +100,10 @@ class _Retrieval:
         # A small loss is what the negatives add to the positive; a large one would overflow that quotient.
         self.losses[rows] = torch.where(rest < own, (rest / own).log1p_(), total.log() + peak - positive)
         scale = (weights / total)[:, None]
+        if self.own is not None and query_grad is not None:
+            self.own.add_query_gradient(query_grad)
+        if self.own is not None and self.wanted.user_negatives:
+            self.own.collect_gradient(scale)
         # Gradient of the sum by the positive logit: weight * (probability - 1), without the cancellation.
         pull = -rest[:, None] * scale
         if query_grad is not None:
@@ -119,18 +125,21 @@ class _Retrieval:
 
         The last is still to be divided by the total sum, and to be weighted.
         """
-        logits = [source.logits(part) for source, _ in self.sources]
+        logits = [source.logits(part) for source in self._sources()]
         if not self.is_bounded:
             peak[part] = _subtract_peak(positive[part], logits)
-        for (source, _), exponents in zip(self.sources, logits, strict=True):
+        for source, exponents in zip(self._sources(), logits, strict=True):
             rest[part] += source.exponentials(part, exponents).sum(1)
-        total = (positive[part] - peak[part]).exp_().add_(rest[part])
-        scale = (weights[part] / total)[:, None]
-        for (source, is_wanted), exponentials in zip(self.sources, logits, strict=True):
-            if query_grad is not None:
-                source.add_query_gradient(query_grad[part], exponentials)
-            if is_wanted:
-                source.collect_gradient(part, exponentials, scale)
+        if self.shared is None:
+            return
+        if query_grad is not None:
+            self.shared.add_query_gradient(query_grad[part], logits[0])
+        if self.wanted.negatives:
+            total = (positive[part] - peak[part]).exp_().add_(rest[part])
+            self.shared.collect_gradient(part, logits[0], (weights[part] / total)[:, None])
+
+    def _sources(self) -> list[SharedNegatives | UserNegatives]:
+        return [source for source in (self.shared, self.own) if source is not None]
 
 
 def _slices(length: int, step: int) -> list[slice]:

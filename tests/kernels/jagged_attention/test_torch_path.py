@@ -220,6 +220,19 @@ def test_later_tokens_and_other_candidates_change_nothing() -> None:
     assert changed.nonzero().flatten().tolist() == [27]
 
 
+@pytest.mark.parametrize("name", ["candidates-biases", "candidates-pairs", "softmax-candidates"])
+@pytest.mark.parametrize("share", ["none", "one sequence's"])
+def test_candidates_that_nobody_learns_from(name: str, share: str) -> None:
+    """Backward leaves out blocks of candidates without output gradients, and nothing else."""
+    inputs = make_inputs(BY_NAME[name])
+    gradient, bounds = inputs.grad_output.clone(), inputs.offsets.tolist()
+    candidates = inputs.options["num_candidates"].tolist()
+    for stop, count in list(zip(bounds[1:], candidates, strict=True))[share != "none" and 2 :]:
+        gradient[stop - count : stop] = 0
+    inputs = replace(inputs, grad_output=gradient)
+    assert_as_exact_as_eager(inputs, run(inputs, "torch"))
+
+
 def test_output_does_not_depend_on_the_rest_of_the_batch() -> None:
     """A sequence alone and the same one among longer ones: equal but for the last bits."""
     case = Case("batch", (50, 9, 120), num_positions=64, num_buckets=40, times="pairs")
