@@ -107,20 +107,28 @@ def propose(
     if not negatives.distinct:
         ids, where = ids.unique(return_inverse=True)
         vectors = vectors.new_empty(ids.numel(), vectors.shape[1]).index_copy_(0, where, vectors)
-    column = torch.full((num_items,), ids.numel(), device=ids.device)
-    column[ids] = torch.arange(ids.numel(), device=ids.device)
-    # Met items that are no column fall on a spare one, which is cut off again.
-    scores = torch.nn.functional.pad(queries @ vectors.T, (0, 1))
+    num_users, spare = queries.shape[0], ids.numel()
+    column = torch.full((num_items,), spare, device=ids.device)
+    column[ids] = torch.arange(spare, device=ids.device)
+    num_old = 0 if old is None else old.ids.shape[1]
+    # Columns: the negatives, a spare one for what is none of them, the old proposals.
+    scores = queries.new_empty(num_users, spare + 1 + num_old)
+    torch.mm(queries, vectors.T, out=scores[:, :spare])
+    scores[:, spare] = -torch.inf
     for users, items in met_items(batch):
         scores[users, column[items]] = -torch.inf
-    scores, candidates = scores[:, :-1], ids.expand(queries.shape[0], -1)
     if old is not None:
         # An old proposal that is a column too must not come twice.
-        again = (old.ids == NO_ITEM) | (column[old.ids.clamp_min(0)] < ids.numel())
-        old_scores = torch.einsum("bd,bcd->bc", queries, old.vectors).masked_fill(again, -torch.inf)
-        scores, candidates = torch.cat([scores, old_scores], 1), torch.cat([candidates, old.ids], 1)
-    _, best = _best(scores, scores > -torch.inf, candidates, num_proposals)
-    return torch.nn.functional.pad(best, (0, num_proposals - best.shape[1]), value=NO_ITEM)
+        again = (old.ids == NO_ITEM) | (column[old.ids.clamp_min(0)] < spare)
+        old_scores = torch.einsum("bd,bcd->bc", queries, old.vectors)
+        scores[:, spare + 1 :] = old_scores.masked_fill_(again, -torch.inf)
+    best, places = scores.topk(min(num_proposals, scores.shape[1]), dim=1)
+    proposed = torch.nn.functional.pad(ids, (0, 1), value=NO_ITEM)[places.clamp_max(spare)]
+    if old is not None:
+        of_old = old.ids.gather(1, (places - spare - 1).clamp_min(0))
+        proposed = torch.where(places > spare, of_old, proposed)
+    proposed.masked_fill_(best == -torch.inf, NO_ITEM)
+    return torch.nn.functional.pad(proposed, (0, num_proposals - proposed.shape[1]), value=NO_ITEM)
 
 
 def _standardised(values: Tensor, there: Tensor) -> Tensor:

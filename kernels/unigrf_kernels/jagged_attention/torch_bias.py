@@ -82,14 +82,11 @@ class CandidateBias:
     def __init__(self, schedule: Schedule, window: int | None, table: Tensor | None, dtype: torch.dtype) -> None:
         self.table = None if table is None else table.to(dtype)
         assert schedule.to_candidates is not None
-        keys = [group.keys for group in schedule.groups]
-        self.distance = schedule.to_candidates[torch.cat([part.tokens for part in keys])]
-        is_hidden = ~torch.cat([part.is_real for part in keys])
-        if window is not None:
-            is_hidden |= self.distance >= window
-        self.vectors = torch.zeros_like(self.distance, dtype=dtype).masked_fill_(is_hidden, HIDDEN)[None]
+        distance = schedule.to_candidates
+        is_hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        self.vectors = torch.zeros_like(distance, dtype=dtype).masked_fill_(is_hidden, HIDDEN)[None]
         if self.table is not None:
-            self.distance.clamp_(max=self.table.shape[1] - 1)
+            self.distance = distance.clamp(0, self.table.shape[1] - 1)
             self.vectors = self.vectors + self.table[:, self.distance]
             self.gradient = torch.zeros_like(self.vectors)
 

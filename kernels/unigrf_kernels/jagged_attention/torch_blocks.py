@@ -119,8 +119,8 @@ class Schedule:
     Attributes:
         query_slot: ``[T]`` int64, where a token's query lies in the slots of all groups.
         key_slot: ``[T]`` int64, where its key lies.
-        to_candidates: ``[T]`` int64, positions from a token to its sequence's candidates, which all stand behind
-            the history; None where no sequence has any.
+        to_candidates: ``[key slots]`` int64, positions from a slot's token to its sequence's candidates, which all
+            stand behind the history; -1 where a slot holds no token. None where no sequence has candidates.
         longest_history: query cells of the longest history.
     """
 

@@ -43,7 +43,7 @@ def make_schedule(
         if stop > start
     ]
     sequences.sort(key=lambda sequence: sequence.history, reverse=True)
-    in_segment, is_candidate, to_candidates = _places(offsets, num_candidates, bounds[-1])
+    in_segment, is_candidate, distance = _places(offsets, num_candidates, bounds[-1])
     cells = _find_cells(in_segment, is_candidate, query_times, key_times)
 
     builder = _Builder(cells, window, offsets.device)
@@ -56,7 +56,7 @@ def make_schedule(
         groups,
         query_slot=_slot_of_token([group.queries for group in groups], in_segment),
         key_slot=_slot_of_token([group.keys for group in groups], in_segment),
-        to_candidates=to_candidates,
+        to_candidates=None if distance is None else _of_key_slots(distance, groups),
         longest_history=builder.num_cells(longest, cells.query_shift),
     )
 
@@ -64,11 +64,11 @@ def make_schedule(
 def _places(
     offsets: Tensor, num_candidates: Tensor | None, num_tokens: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Of each token: index in its segment (history or candidates), whether it is a candidate, way to those."""
+    """For each token: index in its segment (history or candidates), whether it is a candidate, way to those."""
     lengths = offsets.diff()
     index = torch.arange(num_tokens, device=offsets.device)
     index -= torch.repeat_interleave(offsets[:-1], lengths, output_size=num_tokens)
-    if num_candidates is None or not num_tokens:
+    if num_candidates is None:
         return index, torch.zeros((), dtype=torch.bool, device=offsets.device), None
     history = torch.repeat_interleave(lengths - num_candidates, lengths, output_size=num_tokens)
     is_candidate = index >= history
@@ -118,6 +118,12 @@ def _slot_of_token(slots: list[Slots], like: Tensor) -> Tensor:
         real = part.is_real.nonzero().flatten()
         slot_of_token[part.tokens[real]] = real + part.start
     return slot_of_token
+
+
+def _of_key_slots(values: Tensor, groups: tuple[Group, ...]) -> Tensor | None:
+    """``[T]`` values of tokens → those of the key slots, -1 for padding; None without slots."""
+    slots = [torch.where(group.keys.is_real, values[group.keys.tokens], -1) for group in groups]
+    return torch.cat(slots) if slots else None
 
 
 class _Builder:
