@@ -183,7 +183,9 @@ class BlockBuckets:
         # A shifted cell at either end of a sequence lacks one of its tokens.
         asked = torch.where(is_first, asked[:, 0], asked[:, -1])
         happened = block.keys(self.key_times[group.keys.tokens][:, None], 0).view(sequences, 1, columns)
-        bucket = time_buckets(asked[:, :, None] - happened, self.num_buckets)
+        if block.history_cells is not None and bool((asked == asked[:, :1]).all()):
+            asked = asked[:, :1]  # candidates mostly ask at the same time
+        bucket = time_buckets(asked[:, :, None] - happened, self.num_buckets).expand(-1, rows, -1)
         lane = torch.arange(columns, dtype=torch.int32, device=bucket.device) % TimeBias.LANES
         return (bucket * TimeBias.LANES + lane).flatten()
 

@@ -142,19 +142,21 @@ class UserNegatives:
     They are few, so a block's are worked out at once: chunk by chunk, calls would cost more than the numbers.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, block_rows: int) -> None:
         assert problem.user_negatives is not None
         self.problem = problem
         self.directions = Directions(problem.user_negatives.flatten(0, 1), problem)
         self.unit = self.directions.unit.view(problem.user_negatives.shape)
         self.grad = torch.zeros_like(self.unit)
+        self.space = self.unit.new_empty(block_rows, *self.unit.shape[1:])
 
     def open_block(self, rows: slice, query: Tensor) -> None:
         """Turn to the entries ``rows`` with directions over temperature ``query`` ``[b, D]``."""
         assert self.problem.retrieval_users is not None
         assert self.problem.user_negative_ids is not None
         self.query, self.users = query, self.problem.retrieval_users[rows]
-        self.columns = self.unit.index_select(0, self.users)
+        self.columns = self.space[: len(query)]
+        torch.index_select(self.unit, 0, self.users, out=self.columns)
         ids = self.problem.user_negative_ids.index_select(0, self.users)
         is_absent = (ids == -1) | (ids == self.problem.positive_ids[rows, None])
         self.exponents = torch.bmm(self.columns, query[:, :, None]).squeeze(2).masked_fill_(is_absent, -torch.inf)
@@ -164,17 +166,17 @@ class UserNegatives:
         return self.exponents[part]
 
     def exponentials(self, part: slice, logits: Tensor) -> Tensor:
-        """Those of ``logits``, in their place; once all parts have been asked for, the block can be closed."""
+        """Those of ``logits``, in their place; once all parts have been asked for, gradients can be added."""
         return logits.exp_()
 
     def add_query_gradient(self, query_grad: Tensor) -> None:
         """Add ``sum_m e_m x_m'`` to the block's ``query_grad`` ``[b, D]``."""
-        for exponent, column in zip(self.exponents.unbind(1), self.columns.unbind(1), strict=True):
-            query_grad.addcmul_(column, exponent[:, None])
+        for exponential, column in zip(self.exponents.unbind(1), self.columns.unbind(1), strict=True):
+            query_grad.addcmul_(column, exponential[:, None])
 
     def collect_gradient(self, scale: Tensor) -> None:
-        """Add the block's share to the users' negatives' gradient; ``scale`` ``[b, 1]``."""
-        share = (self.exponents * scale)[:, :, None] * self.query[:, None]
+        """Add the block's share to the users' negatives' gradient; ``scale`` ``[b, 1]``. Closes the block."""
+        share = torch.mul((self.exponents * scale)[:, :, None], self.query[:, None], out=self.columns)
         self.grad.index_add_(0, self.users, share)
 
     def gradient(self) -> Tensor:

@@ -53,7 +53,10 @@ class _Retrieval:
         if num_columns:
             self.shared = SharedNegatives(problem, self.chunk_rows, is_bounded=self.is_bounded)
         if num_own:
-            self.own = UserNegatives(problem)
+            self.own = UserNegatives(problem, self.block_rows)
+        self.sources = [source for source in (self.shared, self.own) if source is not None]
+        # Without a shift by the largest logit, users' own exponentials need not wait for the other logits.
+        self.of_chunks = [source for source in self.sources if source is not self.own or not self.is_bounded]
         self.losses = problem.hidden.new_empty(self.num_entries, dtype=problem.accumulator)
         self.weights = torch.ones_like(self.losses)
         if problem.retrieval_weights is not None:
@@ -88,10 +91,13 @@ class _Retrieval:
             positive -= problem.positive_log_q[rows]
         weights = self.weights[rows]
 
-        for source in self._sources():
+        for source in self.sources:
             source.open_block(rows, query)
         query_grad = torch.zeros_like(query) if self.wanted.hidden else None
         peak, rest = torch.zeros_like(positive), torch.zeros_like(positive)
+        if self.own is not None and self.is_bounded:
+            block = slice(0, len(query))
+            rest += self.own.exponentials(block, self.own.logits(block)).sum(1)
         for part in _slices(len(query), self.chunk_rows):
             self._chunk(part, positive, weights, peak, rest, query_grad)
 
@@ -125,10 +131,10 @@ class _Retrieval:
 
         The last is still to be divided by the total sum, and to be weighted.
         """
-        logits = [source.logits(part) for source in self._sources()]
+        logits = [source.logits(part) for source in self.of_chunks]
         if not self.is_bounded:
             peak[part] = _subtract_peak(positive[part], logits)
-        for source, exponents in zip(self._sources(), logits, strict=True):
+        for source, exponents in zip(self.of_chunks, logits, strict=True):
             rest[part] += source.exponentials(part, exponents).sum(1)
         if self.shared is None:
             return
@@ -137,9 +143,6 @@ class _Retrieval:
         if self.wanted.negatives:
             total = (positive[part] - peak[part]).exp_().add_(rest[part])
             self.shared.collect_gradient(part, logits[0], (weights[part] / total)[:, None])
-
-    def _sources(self) -> list[SharedNegatives | UserNegatives]:
-        return [source for source in (self.shared, self.own) if source is not None]
 
 
 def _slices(length: int, step: int) -> list[slice]:
