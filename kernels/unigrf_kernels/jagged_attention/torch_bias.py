@@ -6,6 +6,8 @@ Scores of a block are ``[F, N, F, R, C]``: key phase, sequence, query phase, que
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +21,7 @@ infinity it makes no NaN in silu."""
 
 
 class DiagonalBias:
-    """Position bias, causal mask and window of history blocks.
+    """Position bias, causal mask and window within the history.
 
     All three depend on ``query cell - key cell`` and the two phases alone. One vector per pair of phases holds
     their sum for every difference, and a tile is a view of it, so masks cost no pass of their own. Backward goes
@@ -72,7 +74,7 @@ class DiagonalBias:
 
 
 class CandidateBias:
-    """Position bias, mask and window of candidate blocks.
+    """Position bias, mask and window of candidates' rows.
 
     Candidates stand at one position, so a key's terms are the same for all of its sequence's: one vector over
     the slots of all keys holds them, and a tile repeats its part of it. Candidates as keys are apart: each is
@@ -91,29 +93,29 @@ class CandidateBias:
             self.gradient = torch.zeros_like(self.vectors)
 
     def tile(self, head: int, group: Group, block: Block) -> Tensor:
-        """``[F, N, 1, 1, C]``, all but what `hide_others` hides."""
-        vector = group.keys.part_of(self.vectors[head if self.table is not None else 0])
-        parts = [block.keys(vector[:, None], phase) for phase in range(block.phases)]
-        return torch.stack(parts).view(block.phases, block.sequences, 1, 1, -1)
+        """``[F, N, 1, 1, C]``, all but `others`."""
+        return block.key_values(group.keys.part_of(self.vectors[head if self.table is not None else 0]))
 
-    def hide_others(self, scores: Tensor, block: Block) -> None:
-        """Hide from each candidate the others."""
-        assert block.history_cells is not None
-        num_cells = len(block.columns) - block.history_cells
-        columns = torch.arange(block.phases * num_cells, device=scores.device).view(block.phases, num_cells)
-        rows = columns[:, block.rows.start : block.rows.stop, None]
-        scores[..., block.history_cells :].masked_fill_(rows != columns[:, None, None, None], HIDDEN)
+    def others(self, block: Block) -> Tensor:
+        """``[F, 1, F, R, C]``, what hides a candidate from the others."""
+        return _other_cells(block.phases, block.candidate_rows, len(block.candidate_columns)).to(self.vectors)
 
     def collect(self, head: int, group: Group, block: Block, scores_grad: Tensor) -> None:
         """Add the block's share of the gradient."""
-        gradient = group.keys.part_of(self.gradient[head])[:, None]
-        for phase, sums in enumerate(scores_grad.sum((2, 3))):
-            block.keys(gradient, phase).add_(sums[..., None])
+        sums = sum_of_slices(scores_grad, 2).sum(2)[:, :, None, None]
+        block.key_values(group.keys.part_of(self.gradient[head])).add_(sums)
 
     def table_gradient(self) -> Tensor:
         """``[H, P]``."""
         assert self.table is not None
         return torch.zeros_like(self.table).index_add_(1, self.distance, self.gradient)
+
+
+@lru_cache(maxsize=64)
+def _other_cells(phases: int, rows: range, num_cells: int) -> Tensor:
+    tokens = torch.arange(phases * num_cells).view(phases, num_cells)
+    is_other = tokens[:, rows.start : rows.stop, None] != tokens[:, None, None, None]
+    return torch.zeros(is_other.shape).masked_fill_(is_other, HIDDEN)
 
 
 class TimeBias:
@@ -183,11 +185,20 @@ class BlockBuckets:
         # A shifted cell at either end of a sequence lacks one of its tokens.
         asked = torch.where(is_first, asked[:, 0], asked[:, -1])
         happened = block.keys(self.key_times[group.keys.tokens][:, None], 0).view(sequences, 1, columns)
-        if block.history_cells is not None and bool((asked == asked[:, :1]).all()):
-            asked = asked[:, :1]  # candidates mostly ask at the same time
-        bucket = time_buckets(asked[:, :, None] - happened, self.num_buckets).expand(-1, rows, -1)
+        bucket = time_buckets(asked[:, :, None] - happened, self.num_buckets)
         lane = torch.arange(columns, dtype=torch.int32, device=bucket.device) % TimeBias.LANES
         return (bucket * TimeBias.LANES + lane).flatten()
+
+
+def _lay(scores: Tensor, position: Tensor | None, time: Tensor | None) -> bool:
+    """Fill ``scores`` with the sum of what is there."""
+    if position is not None and time is not None:
+        torch.add(position, time, out=scores)
+        return True
+    for term in (position, time):
+        if term is not None:
+            scores.copy_(term)
+    return position is not None or time is not None
 
 
 class ScoreBias:
@@ -210,34 +221,33 @@ class ScoreBias:
 
     def lay_under(self, scores: Tensor, head: int, group: Group, block: Block) -> bool:
         """Fill ``scores`` with what products are to be added to. False: nothing, ``scores`` is as it was."""
-        terms = []
-        if block.history_cells is not None:
-            assert self.candidate is not None
-            terms.append(self.candidate.tile(head, group, block).expand(block.shape))
-        elif self.diagonal.fills_block:
-            terms.append(self.diagonal.tile(head, block))
-        if self.time is not None:
-            terms.append(self.time.tile(head, group, block))
-        if len(terms) == 2:
-            torch.add(terms[0], terms[1], out=scores)
-        elif terms:
-            scores.copy_(terms[0])
-        return bool(terms)
+        time = None if self.time is None else self.time.tile(head, group, block)
+        position = self.diagonal.tile(head, block) if block.rows and self.diagonal.fills_block else None
+        if self.candidate is None or not block.candidate_rows:
+            return _lay(scores, position, time)
+        if not _lay(block.within_history(scores), position, None if time is None else block.within_history(time)):
+            block.within_history(scores).zero_()
+        tile = self.candidate.tile(head, group, block)
+        of_candidates = block.of_candidates(scores)
+        _lay(of_candidates, tile.expand_as(of_candidates), None if time is None else block.of_candidates(time))
+        scores[..., : len(block.rows), len(block.columns) :] = HIDDEN
+        return True
 
     def hide(self, scores: Tensor, head: int, block: Block) -> None:
-        """Mask what `lay_under` did not: without bias and window, only a block's end at the diagonal needs it."""
-        if self.candidate is not None and block.history_cells is not None:
-            self.candidate.hide_others(scores, block)
-        elif not self.diagonal.fills_block:
+        """Mask what `lay_under` did not."""
+        if block.rows and not self.diagonal.fills_block:
+            # Without bias and window, only a block's end at the diagonal needs it.
             first = block.rows.start - block.columns.start
-            scores[..., first:].add_(self.diagonal.tile(head, block)[..., first:])
+            block.within_history(scores)[..., first:].add_(self.diagonal.tile(head, block)[..., first:])
+        if self.candidate is not None and block.candidate_rows:
+            block.of_candidates(scores)[..., len(block.columns) :].add_(self.candidate.others(block))
 
     def collect_position(self, gradient: Tensor, head: int, group: Group, block: Block) -> None:
         """Add a block's score gradients to the position table's."""
-        if self.candidate is not None and block.history_cells is not None:
-            self.candidate.collect(head, group, block, gradient)
-        else:
-            self.diagonal.collect(head, block, gradient)
+        if block.rows:
+            self.diagonal.collect(head, block, block.within_history(gradient))
+        if self.candidate is not None and block.candidate_rows:
+            self.candidate.collect(head, group, block, block.of_candidates(gradient))
 
     def collect_time(self, gradient: Tensor, head: int, group: Group, block: Block) -> None:
         """Add a block's score gradients to the time table's."""

@@ -9,6 +9,9 @@ token ``2m - 1`` with ``2m``: then query cells are shifted by one token.
 **Groups.** Sequences of similar length are padded to the longest among them, history and candidates apart. Padding
 needs no mask: a causal query sees no later key, and a padded query has a zero output gradient.
 
+**Candidates.** A few of them ride along with the last queries of their history, for a block of their own would
+cost more than its scores; many have blocks to themselves.
+
 **Slots.** The packed tokens of a group are copied to slots in the order in which blocks read them: queries block
 by block ``[N, F, R]`` (sequences, phases, cells), keys ``[F, N, S]``.
 """
@@ -33,42 +36,73 @@ class Cells:
 class Block:
     """Scores ``[F, N, F, R, C]``: key phase, sequence, query phase, query cell, key cell.
 
+    Queries are cells of the history, then cells of the candidates; keys likewise.
+
     Attributes:
         phases: ``F``.
         sequences: ``N``, the first of a group.
-        rows: query cells, within the history or within the candidates of a group.
-        columns: key cells of the group.
+        rows: query cells of the history.
+        candidate_rows: query cells of the candidates.
+        columns: key cells of the history.
+        candidate_columns: key cells of the candidates, all of them where there are candidate rows.
         query_start: the group's slot of the first query.
         key_starts: the group's slot of the first key, for each phase.
         key_stride: slots from a sequence to the next.
-        history_cells: key cells of the group's history if the rows are candidates, else None.
     """
 
     phases: int
     sequences: int
     rows: range
+    candidate_rows: range
     columns: range
+    candidate_columns: range
     query_start: int
     key_starts: tuple[int, ...]
     key_stride: int
-    history_cells: int | None
+
+    @property
+    def num_rows(self) -> int:
+        """``R``."""
+        return len(self.rows) + len(self.candidate_rows)
+
+    @property
+    def num_columns(self) -> int:
+        """``C``."""
+        return len(self.columns) + len(self.candidate_columns)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """``F, N, F, R, C``."""
-        return self.phases, self.sequences, self.phases, len(self.rows), len(self.columns)
+        return self.phases, self.sequences, self.phases, self.num_rows, self.num_columns
+
+    def within_history(self, scores: Tensor) -> Tensor:
+        """The part of ``[…, R, C]`` where queries and keys are of the history."""
+        return scores[..., : len(self.rows), : len(self.columns)]
+
+    def of_candidates(self, scores: Tensor) -> Tensor:
+        """The part of ``[…, R, C]`` where queries are candidates."""
+        return scores[..., len(self.rows) :, :]
 
     def queries(self, slots: Tensor) -> Tensor:
         """``[N, F R, D]``, the block's part of contiguous ``[query slots, D]``."""
-        length, width = self.phases * len(self.rows), slots.shape[1]
+        length, width = self.phases * self.num_rows, slots.shape[1]
         size, stride = (self.sequences, length, width), (length * width, width, 1)
         return slots.as_strided(size, stride, slots.storage_offset() + self.query_start * width)
 
     def keys(self, slots: Tensor, phase: int) -> Tensor:
         """``[N, C, D]``, the block's part of contiguous ``[key slots, D]``."""
         width = slots.shape[1]
-        size, stride = (self.sequences, len(self.columns), width), (self.key_stride * width, width, 1)
+        size, stride = (self.sequences, self.num_columns, width), (self.key_stride * width, width, 1)
         return slots.as_strided(size, stride, slots.storage_offset() + self.key_starts[phase] * width)
+
+    def key_values(self, values: Tensor) -> Tensor:
+        """``[F, N, 1, 1, C]``, the block's part of contiguous ``[key slots]``, beside its scores."""
+        first, phase_stride = self.key_starts[0], self.key_starts[-1] - self.key_starts[0]
+        size, stride = (
+            (self.phases, self.sequences, 1, 1, self.num_columns),
+            (phase_stride, self.key_stride, 1, 1, 1),
+        )
+        return values.as_strided(size, stride, values.storage_offset() + first)
 
 
 @dataclass(frozen=True)

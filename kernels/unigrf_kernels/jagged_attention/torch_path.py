@@ -243,7 +243,7 @@ class _Backward(_Pass):
         dv = group.keys.part_of(self.dv[head // self.heads_per_key_head])
         for block in group.blocks:
             # Candidates that were only asked, not learnt from, have no gradient: their share of all others is 0.
-            if block.history_cells is not None and not block.queries(do).any():
+            if not block.rows and not block.queries(do).any():
                 block.queries(dq).zero_()
                 continue
             block_rows = None if rows is None else Rows(*map(block.queries, rows))
