@@ -102,15 +102,20 @@ def bench_train(
     ranks: Ranks = 1,
     steps: Annotated[int, typer.Option(min=1, help="Steps measured, after warm-up.")] = 20,
     overrides: Overrides = None,
+    versus: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Compare, step by step in turns, with this changed as well."),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures.")] = None,  # noqa: UP045
 ) -> None:
-    """Interactions per second and milliseconds per phase of a training step."""
+    """Interactions per second and milliseconds per phase of a training step, and what a change costs."""
     from unigrf_dist.config import load_config
     from unigrf_dist.train.launch import launch
 
-    load_config(config, overrides or [])
+    load_config(config, [*(overrides or []), *(versus or [])])
     arguments = ["--config", str(config), "--steps", str(steps)]
     arguments += [word for override in overrides or [] for word in ("--set", override)]
+    arguments += [word for override in versus or [] for word in ("--versus", override)]
     arguments += ["--out", str(out)] if out else []
     raise typer.Exit(launch("unigrf_dist.train.bench", arguments, ranks=ranks))
 

@@ -1,9 +1,10 @@
-"""``unigrf bench train``: how fast a configuration trains here, and where the time goes."""
+"""``unigrf bench train``: how fast a configuration trains here, where the time goes, and what a change costs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import resource
 import time
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--versus", action="append", default=[])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--local_rank", type=int)
     arguments = parser.parse_args()
@@ -39,53 +41,95 @@ def _bench(arguments: argparse.Namespace) -> int:
     from unigrf_dist.config import load_config
     from unigrf_dist.train.runtime import start
 
-    config = load_config(arguments.config, arguments.set)
-    parts = build_parts(config, start(config.train.timeout_seconds), Phases(timed=True))
-    figures = measure(parts, arguments.steps)
-    if parts.runtime.is_main:
-        _show(figures)
+    configs = [load_config(arguments.config, arguments.set)]
+    if arguments.versus:
+        configs.append(load_config(arguments.config, [*arguments.set, *arguments.versus]))
+    runtime = start(configs[0].train.timeout_seconds)
+    subjects = [Subject(build_parts(config, runtime, Phases(timed=True))) for config in configs]
+    measure(subjects, arguments.steps)
+    if runtime.is_main:
+        figures = [subject.figures() for subject in subjects]
+        report = figures[0]
+        if arguments.versus:
+            report = {**report, "versus": figures[1], "versus_set": arguments.versus, "ratio": ratio(*subjects)}
+        _show(report)
         if arguments.out:
-            arguments.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def measure(parts: Parts, steps: int) -> dict[str, Any]:
-    """Train ``steps`` steps after a warm-up and sum up their time by phase; collective.
+class Subject:
+    """A configuration under measurement; its steps are collective.
 
-    Returns:
-        interactions per second over all ranks, milliseconds per step and phase, and peak memory, of rank 0.
+    Args:
+        parts: model and data, with timed phases.
     """
-    phases, stream = parts.phases, build_stream(parts)
-    step = build_step(parts, stream)
-    batches = chain.from_iterable(stream.epoch(epoch) for epoch, _ in enumerate(repeat(None)))
-    if step.proposals is not None:
-        # What is measured is a step after the enhancer's warm-up.
-        step.proposals.fill(parts.dataset.num_items)
-    events = torch.zeros(())
-    start = 0.0
-    for number in range(_WARM_UP_STEPS + steps):
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts, stream = parts, build_stream(parts)
+        self.step = build_step(parts, stream)
+        self.batches = chain.from_iterable(stream.epoch(epoch) for epoch, _ in enumerate(repeat(None)))
+        if self.step.proposals is not None:
+            # What is measured is a step after the enhancer's warm-up.
+            self.step.proposals.fill(parts.dataset.num_items)
+        self.events = torch.zeros(())
+        self.seconds: list[float] = []
+
+    def run(self, number: int) -> None:
+        """Train step ``number``, from 0; the warm-up is not counted."""
         if number == _WARM_UP_STEPS:
-            phases.seconds.clear()
-            events.zero_()
-            dist.barrier()
-            start = time.perf_counter()
-        with phases("input"):
-            batch = next(batches)
-        events += step(batch, number, epoch=_renewing_epoch(parts)).num_events.cpu()
-    seconds = time.perf_counter() - start
-    milliseconds = {name: 1000 * spent / steps for name, spent in phases.seconds.items()}
-    milliseconds["other"] = 1000 * seconds / steps - sum(milliseconds.values())
+            self.parts.phases.seconds.clear()
+            self.events.zero_()
+            self.seconds.clear()
+        dist.barrier()
+        start = time.perf_counter()
+        with self.parts.phases("input"):
+            batch = next(self.batches)
+        self.events += self.step(batch, number, epoch=_renewing_epoch(self.parts)).num_events.cpu()
+        self.seconds.append(time.perf_counter() - start)
+
+    def figures(self) -> dict[str, Any]:
+        """Interactions per second over all ranks, milliseconds per step and phase, peak memory; of this rank."""
+        steps, total, events = len(self.seconds), sum(self.seconds), self.events.item()
+        phases = {name: 1000 * spent / steps for name, spent in self.parts.phases.seconds.items()}
+        phases["other"] = 1000 * total / steps - sum(phases.values())
+        return {
+            "interactions_per_second": events / total,
+            "interactions_per_step": events / steps,
+            "milliseconds_per_step": 1000 * total / steps,
+            "milliseconds_by_phase": phases,
+            "peak_memory_mib": _peak_memory_mib(),
+            "steps": steps,
+            "ranks": self.parts.runtime.world_size,
+            "threads_per_rank": torch.get_num_threads(),
+            "device": _device_name(self.parts.runtime.device),
+            "torch": torch.__version__,
+        }
+
+
+def measure(subjects: list[Subject], steps: int) -> None:
+    """Train ``steps`` steps of each after a warm-up, in turns; collective.
+
+    The same step of two subjects has the same batch and follows at once, so that a machine that is now fast and
+    now slow is so for both.
+    """
+    for number in range(_WARM_UP_STEPS + steps):
+        for subject in subjects if number % 2 else reversed(subjects):
+            subject.run(number)
+
+
+def ratio(first: Subject, second: Subject) -> dict[str, float]:
+    """Time of a step of ``second`` as a multiple of the same one of ``first``: median, and its 95 % interval.
+
+    The interval is that of order statistics and assumes nothing about how times are distributed.
+    """
+    ratios = sorted(b / a for a, b in zip(first.seconds, second.seconds, strict=True))
+    count, margin = len(ratios), 1.96 * math.sqrt(len(ratios)) / 2
+    low, high = max(math.floor(count / 2 - margin), 0), min(math.ceil(count / 2 + margin), count - 1)
     return {
-        "interactions_per_second": events.item() / seconds,
-        "interactions_per_step": events.item() / steps,
-        "milliseconds_per_step": 1000 * seconds / steps,
-        "milliseconds_by_phase": milliseconds,
-        "peak_memory_mib": _peak_memory_mib(),
-        "steps": steps,
-        "ranks": parts.runtime.world_size,
-        "threads_per_rank": torch.get_num_threads(),
-        "device": _device_name(parts.runtime.device),
-        "torch": torch.__version__,
+        "median": (ratios[(count - 1) // 2] + ratios[count // 2]) / 2,
+        "low": ratios[low],
+        "high": ratios[high],
     }
 
 
@@ -107,17 +151,29 @@ def _device_name(device: torch.device) -> str:
     )
 
 
-def _show(figures: dict[str, Any]) -> None:
-    table = Table(title=f"{figures['interactions_per_second']:,.0f} interactions/s on {figures['ranks']} rank(s)")
+def _show(report: dict[str, Any]) -> None:
+    columns = [report, *([report["versus"]] if "versus" in report else [])]
+    table = Table(title=f"{report['interactions_per_second']:,.0f} interactions/s on {report['ranks']} rank(s)")
     table.add_column("phase")
-    table.add_column("ms per step", justify="right")
-    table.add_column("share", justify="right")
-    for name, spent in figures["milliseconds_by_phase"].items():
-        table.add_row(name, f"{spent:.1f}", f"{spent / figures['milliseconds_per_step']:.0%}")
-    table.add_row("all", f"{figures['milliseconds_per_step']:.1f}", "")
+    for title in ("", f"with {' '.join(report.get('versus_set', []))}")[: len(columns)]:
+        table.add_column(f"ms per step {title}".strip(), justify="right")
+        table.add_column("share", justify="right")
+    for name in {name: None for column in columns for name in column["milliseconds_by_phase"]}:
+        cells = []
+        for column in columns:
+            spent = column["milliseconds_by_phase"].get(name, 0.0)
+            cells += [f"{spent:.1f}", f"{spent / column['milliseconds_per_step']:.0%}"]
+        table.add_row(name, *cells)
+    table.add_row("all", *[cell for column in columns for cell in (f"{column['milliseconds_per_step']:.1f}", "")])
     console = Console()
     console.print(table)
-    console.print(f"{figures['interactions_per_step']:,.0f} per step, peak {figures['peak_memory_mib']:,.0f} MiB")
+    console.print(f"{report['interactions_per_step']:,.0f} per step, peak {report['peak_memory_mib']:,.0f} MiB")
+    if "ratio" in report:
+        versus = report["ratio"]
+        console.print(
+            f"A step takes {versus['median']:.3f} times as long with the change "
+            f"(95 % interval of the median: {versus['low']:.3f} to {versus['high']:.3f})"
+        )
 
 
 if __name__ == "__main__":
