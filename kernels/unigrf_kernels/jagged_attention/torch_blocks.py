@@ -9,8 +9,8 @@ token ``2m - 1`` with ``2m``: then query cells are shifted by one token.
 **Groups.** Sequences of similar length are padded to the longest among them, history and candidates apart. Padding
 needs no mask: a causal query sees no later key, and a padded query has a zero output gradient.
 
-**Candidates.** A few of them ride along with the last queries of their history, for a block of their own would
-cost more than its scores; many have blocks to themselves.
+**Candidates.** In the forward, a few of them ride along with the last queries of their history, for a block of
+their own would cost more than its scores; many have blocks to themselves.
 
 **Slots.** The packed tokens of a group are copied to slots in the order in which blocks read them: queries block
 by block ``[N, F, R]`` (sequences, phases, cells), keys ``[F, N, S]``.
@@ -147,30 +147,43 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """All blocks of a batch. Sequences without tokens are in none.
+class Cutting:
+    """All blocks of a batch, cut in one way. Sequences without tokens are in none.
 
     Attributes:
         query_slot: ``[T]`` int64, where a token's query lies in the slots of all groups.
-        key_slot: ``[T]`` int64, where its key lies.
-        to_candidates: ``[key slots]`` int64, positions from a slot's token to its sequence's candidates, which all
-            stand behind the history; -1 where a slot holds no token. None where no sequence has candidates.
-        longest_history: query cells of the longest history.
     """
 
-    cells: Cells
     groups: tuple[Group, ...]
     query_slot: Tensor
-    key_slot: Tensor
-    to_candidates: Tensor | None
-    longest_history: int
 
     @property
     def num_query_slots(self) -> int:
         """Slots of all groups."""
         return sum(len(group.queries) for group in self.groups)
 
+
+@dataclass(frozen=True)
+class Schedule:
+    """How both passes run over a batch; they have the keys and most blocks in common.
+
+    Attributes:
+        forward: candidates may ride along.
+        backward: candidates are apart, so that those without a gradient can be left out.
+        key_slot: ``[T]`` int64, where a token's key lies in the slots of all groups.
+        to_candidates: ``[key slots]`` int64, positions from a slot's token to its sequence's candidates, which all
+            stand behind the history; -1 where a slot holds no token. None where no sequence has candidates.
+        longest_history: query cells of the longest history.
+    """
+
+    cells: Cells
+    forward: Cutting
+    backward: Cutting
+    key_slot: Tensor
+    to_candidates: Tensor | None
+    longest_history: int
+
     @property
     def num_key_slots(self) -> int:
         """Slots of all groups."""
-        return sum(len(group.keys) for group in self.groups)
+        return sum(len(group.keys) for group in self.forward.groups)

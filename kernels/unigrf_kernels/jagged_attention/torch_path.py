@@ -186,15 +186,16 @@ class _Pass:
 class _Forward(_Pass):
     def run(self) -> tuple[Tensor, Tensor | None]:
         """Output, and log sums ``[T, H, 1]`` where backward needs them."""
-        slots = self.scratch("all_out", self.num_heads, self.schedule.num_query_slots, self.width)
-        log_sums = self.scratch("all_log_sums", self.num_heads, self.schedule.num_query_slots, 1)
-        for group in self.schedule.groups:
+        cutting = self.schedule.forward
+        slots = self.scratch("all_out", self.num_heads, cutting.num_query_slots, self.width)
+        log_sums = self.scratch("all_log_sums", self.num_heads, cutting.num_query_slots, 1)
+        for group in cutting.groups:
             for head in range(self.num_heads):
                 self.attend(head, group, slots[head], log_sums[head])
-        out = _to_tokens(slots, self.schedule.query_slot, self.q.dtype)
+        out = _to_tokens(slots, cutting.query_slot, self.q.dtype)
         if not self.activation.keeps_rows:
             return out, None
-        return out, _to_tokens(log_sums, self.schedule.query_slot, self.dtype)
+        return out, _to_tokens(log_sums, cutting.query_slot, self.dtype)
 
     def attend(self, head: int, group: Group, out: Tensor, log_sums: Tensor) -> None:
         """One head of one group, to its part of all slots."""
@@ -216,16 +217,16 @@ class _Backward(_Pass):
         self, grad_out: Tensor, out: Tensor | None, log_sums: Tensor | None, wanted: _Wanted
     ) -> tuple[Tensor | None, ...]:
         """Gradients of q, k, v and both tables."""
-        schedule, num_key_heads = self.schedule, self.k.shape[1]
+        schedule, cutting, num_key_heads = self.schedule, self.schedule.backward, self.k.shape[1]
         self.wanted = wanted
-        self.dq = self.scratch("dq", self.num_heads, schedule.num_query_slots, self.width)
+        self.dq = self.scratch("dq", self.num_heads, cutting.num_query_slots, self.width)
         self.dk = self.scratch("dk", num_key_heads, schedule.num_key_slots, self.width).zero_()
         self.dv = self.scratch("dv", num_key_heads, schedule.num_key_slots, self.width).zero_()
-        for group in schedule.groups:
+        for group in cutting.groups:
             for head in range(self.num_heads):
                 self.differentiate(head, group, grad_out, self.rows(head, group, grad_out, out, log_sums))
         return (
-            _to_tokens(self.dq.mul_(self.scale), schedule.query_slot, self.q.dtype) if wanted.q else None,
+            _to_tokens(self.dq.mul_(self.scale), cutting.query_slot, self.q.dtype) if wanted.q else None,
             _to_tokens(self.dk, schedule.key_slot, self.k.dtype) if wanted.k else None,
             _to_tokens(self.dv, schedule.key_slot, self.v.dtype) if wanted.v else None,
             self.bias.position_gradient() if wanted.position_bias else None,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .torch_blocks import Block, Cells, Group, Schedule, Slots
+from .torch_blocks import Block, Cells, Cutting, Group, Schedule, Slots
 
 QUERY_TOKENS_PER_BLOCK = 96
 """Queries of a sequence in one block. Half of a block on the diagonal is wasted; thin blocks feed GEMM badly."""
@@ -52,14 +52,14 @@ def make_schedule(
     builder = _Builder(cells, window, offsets.device)
     for group in _split(sequences):
         builder.add(group)
-    groups = tuple(builder.groups)
+    forward = _cutting(builder.forward, in_segment)
     longest = sequences[0].history if sequences else 0
     return Schedule(
         cells,
-        groups,
-        query_slot=_slot_of_token([group.queries for group in groups], in_segment),
-        key_slot=_slot_of_token([group.keys for group in groups], in_segment),
-        to_candidates=None if distance is None else _of_key_slots(distance, groups),
+        forward,
+        forward if num_candidates is None else _cutting(builder.backward, in_segment),
+        key_slot=_slot_of_token([group.keys for group in forward.groups], in_segment),
+        to_candidates=None if distance is None else _of_key_slots(distance, forward.groups),
         longest_history=builder.num_cells(longest, cells.query_shift),
     )
 
@@ -115,6 +115,10 @@ def _split(sequences: list[_Sequence]) -> Iterator[list[_Sequence]]:
         first = last
 
 
+def _cutting(groups: list[Group], like: Tensor) -> Cutting:
+    return Cutting(tuple(groups), _slot_of_token([group.queries for group in groups], like))
+
+
 def _slot_of_token(slots: list[Slots], like: Tensor) -> Tensor:
     slot_of_token = torch.empty_like(like)
     for part in slots:
@@ -130,12 +134,20 @@ def _of_key_slots(values: Tensor, groups: tuple[Group, ...]) -> Tensor | None:
 
 
 class _Cut(NamedTuple):
-    """A block to be: its number of sequences, and the fields of `Block`."""
+    """A block to be, with fields of `Block`."""
 
     sequences: int
     rows: range
     candidate_rows: range
     columns: range
+    candidate_columns: range
+
+    def tokens(self, history: Tensor, candidates: Tensor) -> Tensor:
+        """``[N, F, R]``, out of those of the group's whole segments."""
+        of_history = history[: self.sequences, :, self.rows.start : self.rows.stop]
+        return torch.cat(
+            [of_history, candidates[: self.sequences, :, self.candidate_rows.start : self.candidate_rows.stop]], 2
+        )
 
 
 class _Builder:
@@ -144,7 +156,8 @@ class _Builder:
     def __init__(self, cells: Cells, window: int | None, device: torch.device) -> None:
         self.phases, self.shift, self.window, self.device = cells.phases, cells.query_shift, window, device
         self.rows_per_block = max(1, QUERY_TOKENS_PER_BLOCK // cells.phases)
-        self.groups: list[Group] = []
+        self.forward: list[Group] = []
+        self.backward: list[Group] = []
 
     def num_cells(self, tokens: int, shift: int) -> int:
         """Cells of a segment."""
@@ -160,53 +173,55 @@ class _Builder:
         candidate_cells = self._segment(ahead, candidates, most_candidates, 0)
         keys = torch.cat([past_keys, candidate_cells], dim=2)
 
-        parts: list[Tensor] = []
-        blocks: list[Block] = []
-        query_start = 0
-        for cut in self._cut(sequences, past_queries.shape[2], past_keys.shape[2], candidate_cells.shape[2]):
-            of_history = past_queries[: cut.sequences, :, cut.rows.start : cut.rows.stop]
-            of_candidates = candidate_cells[: cut.sequences, :, cut.candidate_rows.start : cut.candidate_rows.stop]
-            tokens = torch.cat([of_history, of_candidates], dim=2)
-            blocks.append(
-                Block(
-                    phases=self.phases,
-                    sequences=cut.sequences,
-                    rows=cut.rows,
-                    candidate_rows=cut.candidate_rows,
-                    columns=cut.columns,
-                    candidate_columns=range(candidate_cells.shape[2] if cut.candidate_rows else 0),
-                    query_start=query_start,
-                    key_starts=tuple(n * keys[:, 0].numel() + cut.columns.start for n in range(self.phases)),
-                    key_stride=keys.shape[2],
-                )
-            )
-            parts.append(tokens.flatten())
-            query_start += tokens.numel()
-        query_slots = self._slots(torch.cat(parts), [group.queries for group in self.groups])
-        key_slots = self._slots(keys.transpose(0, 1).flatten(), [group.keys for group in self.groups])
-        self.groups.append(Group(query_slots, key_slots, tuple(blocks)))
+        key_slots = self._slots(keys.transpose(0, 1).flatten(), [group.keys for group in self.forward])
+        most_cells = candidate_cells.shape[2]
+        made: dict[tuple[_Cut, int], Block] = {}
+        for groups in (self.forward, self.backward):
+            ride_along = groups is self.forward and most_candidates <= CANDIDATES_THAT_RIDE_ALONG
+            parts: list[Tensor] = []
+            blocks: list[Block] = []
+            query_start = 0
+            for cut in self._cut(sequences, past_queries.shape[2], past_keys.shape[2], most_cells, ride_along):
+                tokens = cut.tokens(past_queries, candidate_cells)
+                if (cut, query_start) not in made:
+                    made[cut, query_start] = self._block(cut, query_start, keys)
+                blocks.append(made[cut, query_start])
+                parts.append(tokens.flatten())
+                query_start += tokens.numel()
+            query_slots = self._slots(torch.cat(parts), [group.queries for group in groups])
+            groups.append(Group(query_slots, key_slots, tuple(blocks)))
+
+    def _block(self, cut: _Cut, query_start: int, keys: Tensor) -> Block:
+        return Block(
+            phases=self.phases,
+            sequences=cut.sequences,
+            rows=cut.rows,
+            candidate_rows=cut.candidate_rows,
+            columns=cut.columns,
+            candidate_columns=cut.candidate_columns,
+            query_start=query_start,
+            key_starts=tuple(phase * keys[:, 0].numel() + cut.columns.start for phase in range(self.phases)),
+            key_stride=keys.shape[2],
+        )
 
     def _cut(
-        self, sequences: list[_Sequence], query_cells: int, key_cells: int, candidate_cells: int
+        self, sequences: list[_Sequence], query_cells: int, key_cells: int, candidate_cells: int, ride_along: bool
     ) -> Iterator[_Cut]:
-        """For each block of a group its rows and columns; the numbers are of cells, padded."""
+        """Cut a group; the numbers are of cells, padded."""
         history, candidates = self._even_ranges(query_cells), self._even_ranges(candidate_cells)
-        rides_along = history and candidates and candidate_cells * self.phases <= CANDIDATES_THAT_RIDE_ALONG
+        all_candidates = range(candidate_cells)
         # Candidates stand behind their own history, which may be a shorter one than the group's longest.
         seen_by_candidates = range(self._first_seen(sequences[-1].history), key_cells)
         for rows in history:
-            first, last = (
-                self._first_seen(max(0, rows.start * self.phases - self.shift)),
-                min(rows.stop, key_cells),
-            )
-            if rides_along and rows is history[-1]:
+            first = self._first_seen(max(0, rows.start * self.phases - self.shift))
+            if ride_along and candidates and rows is history[-1]:
                 columns = range(min(first, seen_by_candidates.start), key_cells)
-                yield _Cut(len(sequences), rows, candidates.pop(), columns)
+                yield _Cut(len(sequences), rows, candidates.pop(), columns, all_candidates)
             else:
                 count = sum(1 for s in sequences if self.num_cells(s.history, self.shift) > rows.start)
-                yield _Cut(count, rows, range(0), range(first, last))
+                yield _Cut(count, rows, range(0), range(first, min(rows.stop, key_cells)), range(0))
         for rows in candidates:
-            yield _Cut(len(sequences), range(0), rows, seen_by_candidates)
+            yield _Cut(len(sequences), range(0), rows, seen_by_candidates, all_candidates)
 
     def _segment(self, start: Tensor, length: Tensor, longest: int, shift: int) -> Tensor:
         """``[N, F, S]`` tokens of a segment that begins at ``start`` ``[N, 1, 1]``, by phase and cell."""

@@ -7,12 +7,18 @@ gradients chunk by chunk, a user's own block by block.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .problem import Problem
 from .torch_directions import Directions
+
+# Entries whose users' own negatives are multiplied at once: those of so many users, within these bounds.
+_USERS_AT_A_TIME = 8
+_FEWEST_ROWS, _MOST_ROWS = 32, 512
 
 
 class SharedNegatives:
@@ -140,45 +146,69 @@ class UserNegatives:
     """The ``M`` columns that only the entries of one user have.
 
     They are few, so a block's are worked out at once: chunk by chunk, calls would cost more than the numbers.
+    Some entries at a time are multiplied by the columns of all their users, of which each keeps its own: while
+    users are few, products in vain are cheaper than a copy of its columns for every entry.
     """
 
-    def __init__(self, problem: Problem, block_rows: int) -> None:
+    def __init__(self, problem: Problem) -> None:
         assert problem.user_negatives is not None
         self.problem = problem
         self.directions = Directions(problem.user_negatives.flatten(0, 1), problem)
         self.unit = self.directions.unit.view(problem.user_negatives.shape)
         self.grad = torch.zeros_like(self.unit)
-        self.space = self.unit.new_empty(block_rows, *self.unit.shape[1:])
+        num_users, self.num_own, _ = self.unit.shape
+        entries_per_user = len(problem.positives) / max(num_users, 1)
+        self.part_rows = int(min(max(_USERS_AT_A_TIME * entries_per_user, _FEWEST_ROWS), _MOST_ROWS))
 
     def open_block(self, rows: slice, query: Tensor) -> None:
         """Turn to the entries ``rows`` with directions over temperature ``query`` ``[b, D]``."""
         assert self.problem.retrieval_users is not None
         assert self.problem.user_negative_ids is not None
-        self.query, self.users = query, self.problem.retrieval_users[rows]
-        self.columns = self.space[: len(query)]
-        torch.index_select(self.unit, 0, self.users, out=self.columns)
-        ids = self.problem.user_negative_ids.index_select(0, self.users)
+        self.query, users = query, self.problem.retrieval_users[rows]
+        self.parts = [self._part(start, users) for start in range(0, len(users), self.part_rows)]
+        products = [torch.mm(query[part.rows], part.columns.t()).gather(1, part.cells) for part in self.parts]
+        ids = self.problem.user_negative_ids.index_select(0, users)
         is_absent = (ids == -1) | (ids == self.problem.positive_ids[rows, None])
-        self.exponents = torch.bmm(self.columns, query[:, :, None]).squeeze(2).masked_fill_(is_absent, -torch.inf)
+        self.exponents = torch.cat(products).masked_fill_(is_absent, -torch.inf)
+
+    def _part(self, start: int, users: Tensor) -> _Part:
+        rows = slice(start, min(start + self.part_rows, len(users)))
+        present, place = users[rows].unique(return_inverse=True)
+        own = torch.arange(self.num_own, device=users.device)
+        columns = self.unit.index_select(0, present).flatten(0, 1)
+        return _Part(rows, present, columns, place[:, None] * self.num_own + own)
 
     def logits(self, part: slice) -> Tensor:
         """``[c, M]`` logits of a part of the block, ``-inf`` for absent and accidentally hit ones."""
         return self.exponents[part]
 
     def exponentials(self, part: slice, logits: Tensor) -> Tensor:
-        """Those of ``logits``, in their place; once all parts have been asked for, gradients can be added."""
+        """Those of ``logits``, in their place; once all parts have been asked for, the block can be closed."""
         return logits.exp_()
 
-    def add_query_gradient(self, query_grad: Tensor) -> None:
-        """Add ``sum_m e_m x_m'`` to the block's ``query_grad`` ``[b, D]``."""
-        for exponential, column in zip(self.exponents.unbind(1), self.columns.unbind(1), strict=True):
-            query_grad.addcmul_(column, exponential[:, None])
+    def close_block(self, scale: Tensor, query_grad: Tensor | None) -> None:
+        """Collect the block's share of the users' negatives' gradient; ``scale`` ``[b, 1]``.
 
-    def collect_gradient(self, scale: Tensor) -> None:
-        """Add the block's share to the users' negatives' gradient; ``scale`` ``[b, 1]``. Closes the block."""
-        share = torch.mul((self.exponents * scale)[:, :, None], self.query[:, None], out=self.columns)
-        self.grad.index_add_(0, self.users, share)
+        Also adds ``sum_m e_m x_m'`` to ``query_grad`` ``[b, D]``.
+        """
+        for part in self.parts:
+            spread = part.columns.new_zeros(len(part.cells), len(part.columns))
+            spread.scatter_(1, part.cells, self.exponents[part.rows])
+            if query_grad is not None:
+                query_grad[part.rows].addmm_(spread, part.columns)
+            spread.mul_(scale[part.rows])
+            share = torch.mm(spread.t(), self.query[part.rows])
+            self.grad.index_add_(0, part.users, share.view(len(part.users), *self.grad.shape[1:]))
 
     def gradient(self) -> Tensor:
-        """``[U, M, D]``, once all blocks are collected."""
+        """``[U, M, D]``, once all blocks are closed."""
         return self.directions.gradient(self.grad.flatten(0, 1)).view_as(self.grad)
+
+
+class _Part(NamedTuple):
+    """Some entries of a block: their ``u`` users, the ``[u M, D]`` columns of those, ``[c, M]`` an entry's own."""
+
+    rows: slice
+    users: Tensor
+    columns: Tensor
+    cells: Tensor

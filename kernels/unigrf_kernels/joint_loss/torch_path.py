@@ -43,17 +43,15 @@ class _Retrieval:
         self.is_bounded = _logits_are_bounded(problem)
         self.num_entries, width = problem.positives.shape
         num_columns = len(problem.negatives)
-        num_own = 0 if problem.user_negatives is None else problem.user_negatives.shape[1]
         device = problem.hidden.device.type
         chunk_numbers = _CHUNK_NUMBERS.get(device, _NUMBERS_ELSEWHERE)
-        block_rows = min(_BLOCK_NUMBERS.get(device, _NUMBERS_ELSEWHERE), chunk_numbers // (num_own or 1)) // width
-        self.block_rows = max(block_rows, _MIN_ROWS)
+        self.block_rows = max(_BLOCK_NUMBERS.get(device, _NUMBERS_ELSEWHERE) // width, _MIN_ROWS)
         self.chunk_rows = min(max(chunk_numbers // (num_columns + 1), _MIN_ROWS), self.block_rows)
         self.shared, self.own = None, None
         if num_columns:
             self.shared = SharedNegatives(problem, self.chunk_rows, is_bounded=self.is_bounded)
-        if num_own:
-            self.own = UserNegatives(problem, self.block_rows)
+        if problem.user_negatives is not None and problem.user_negatives.shape[1]:
+            self.own = UserNegatives(problem)
         self.sources = [source for source in (self.shared, self.own) if source is not None]
         # Without a shift by the largest logit, users' own exponentials need not wait for the other logits.
         self.of_chunks = [source for source in self.sources if source is not self.own or not self.is_bounded]
@@ -106,10 +104,8 @@ class _Retrieval:
         # A small loss is what the negatives add to the positive; a large one would overflow that quotient.
         self.losses[rows] = torch.where(rest < own, (rest / own).log1p_(), total.log() + peak - positive)
         scale = (weights / total)[:, None]
-        if self.own is not None and query_grad is not None:
-            self.own.add_query_gradient(query_grad)
-        if self.own is not None and self.wanted.user_negatives:
-            self.own.collect_gradient(scale)
+        if self.own is not None and (query_grad is not None or self.wanted.user_negatives):
+            self.own.close_block(scale, query_grad)
         # Gradient of the sum by the positive logit: weight * (probability - 1), without the cancellation.
         pull = -rest[:, None] * scale
         if query_grad is not None:

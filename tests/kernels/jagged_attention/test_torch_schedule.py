@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unigrf_kernels.jagged_attention import torch_schedule
 from unigrf_kernels.jagged_attention.reference import structure
-from unigrf_kernels.jagged_attention.torch_blocks import Cells, Schedule
+from unigrf_kernels.jagged_attention.torch_blocks import Cells, Cutting
 from unigrf_kernels.jagged_attention.torch_schedule import make_schedule
 
 PAIRS, SHIFTED, SINGLE = Cells(2, 0), Cells(2, 1), Cells(1, 0)
@@ -62,10 +62,10 @@ def visible_pairs(lengths: list[int], candidates: list[int], window: int | None)
     return pairs
 
 
-def covered_pairs(schedule: Schedule) -> Counter[tuple[int, int]]:
+def covered_pairs(cutting: Cutting) -> Counter[tuple[int, int]]:
     """How often a pair of real tokens lies in a block, visible or not."""
     pairs: Counter[tuple[int, int]] = Counter()
-    for group in schedule.groups:
+    for group in cutting.groups:
         query_tokens = group.queries.tokens.masked_fill(~group.queries.is_real, -1)[:, None]
         key_tokens = group.keys.tokens.masked_fill(~group.keys.is_real, -1)[:, None]
         for block in group.blocks:
@@ -102,15 +102,25 @@ def test_every_visible_pair_lies_in_one_block(
         patch.setattr(torch_schedule, "_find_cells", lambda *_: cells)
         offsets = torch.tensor([0, *lengths]).cumsum(0)
         schedule = make_schedule(offsets, torch.tensor(candidates, dtype=torch.int64), window, None, None)
-    covered = covered_pairs(schedule)
-    assert set(covered) >= visible_pairs(lengths, candidates, window)
-    assert max(covered.values(), default=1) == 1
+    for cutting in (schedule.forward, schedule.backward):
+        covered = covered_pairs(cutting)
+        assert set(covered) >= visible_pairs(lengths, candidates, window)
+        assert max(covered.values(), default=1) == 1
+
+
+def test_few_candidates_ride_along_forward_and_are_apart_backward() -> None:
+    most = torch_schedule.CANDIDATES_THAT_RIDE_ALONG
+    for count, riding in ((most, True), (most + 1, False)):
+        schedule = make_schedule(torch.tensor([0, 200]), torch.tensor([count]), None, None, None)
+        for cutting, expected in ((schedule.forward, riding), (schedule.backward, False)):
+            found = [bool(block.rows) for block in cutting.groups[0].blocks if block.candidate_rows]
+            assert found == [expected]
 
 
 def test_long_sequences_are_cut_into_tiles_linear_in_their_length() -> None:
     """A quadratic tile of 16,384 tokens would be a gigabyte."""
     schedule = make_schedule(torch.tensor([0, 16_384]), None, None, None, None)
-    largest = max(block.shape[3] * block.shape[4] for group in schedule.groups for block in group.blocks)
+    largest = max(block.shape[3] * block.shape[4] for group in schedule.forward.groups for block in group.blocks)
     assert largest <= torch_schedule.QUERY_TOKENS_PER_BLOCK * 16_384
 
 
@@ -121,5 +131,5 @@ def test_little_is_computed_in_vain() -> None:
     times = torch.zeros(int(lengths.sum()), dtype=torch.int64)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     schedule = make_schedule(offsets, None, None, times, times)
-    scores = sum(torch.Size(block.shape).numel() for group in schedule.groups for block in group.blocks)
+    scores = sum(torch.Size(block.shape).numel() for group in schedule.forward.groups for block in group.blocks)
     assert scores <= 1.5 * int((lengths * (lengths + 1) // 2).sum())
