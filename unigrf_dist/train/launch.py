@@ -44,10 +44,6 @@ def _deepspeed(module: str, ranks: int) -> list[str]:
     ]
 
 
-_LARGEST_MMAP_THRESHOLD = 32 << 20
-_KEPT_WHEN_FREED = 4 << 30
-
-
 def _environment(ranks: int) -> dict[str, str]:
     import torch
 
@@ -57,9 +53,6 @@ def _environment(ranks: int) -> dict[str, str]:
     if not torch.cuda.is_available():
         environment.setdefault("DS_ACCELERATOR", "cpu")
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        # Else glibc returns what a step frees to the kernel, and the next step faults it in again page by page.
-        environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(_LARGEST_MMAP_THRESHOLD))
-        environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(_KEPT_WHEN_FREED))
     return environment
 
 
