@@ -222,3 +222,20 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     assert len(lines) == 1
     assert words in lines[0]
     assert "Traceback" not in done.stderr
+
+
+def test_bench_compares_two_configurations_step_by_step(config: Path) -> None:
+    out = config.parent / "bench.json"
+    changes = ("--versus", "objective.enhancer=null", "--versus", "objective.weighter.strategy=static")
+    done = unigrf("bench", "train", "--config", config, "--ranks", 2, "--steps", 6, *changes, "--out", out)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    versus = report["versus"]
+    assert report["steps"] == versus["steps"] == 6
+    assert report["interactions_per_step"] == versus["interactions_per_step"] > 0
+    assert versus["set"] == ["objective.enhancer=null", "objective.weighter.strategy=static"]
+    assert "enhancer" in report["milliseconds_by_phase"]
+    assert "enhancer" not in versus["milliseconds_by_phase"]
+    assert versus["milliseconds_more_by_phase"]["enhancer"] < 0
+    assert versus["ratio"]["low"] <= versus["ratio"]["median"] <= versus["ratio"]["high"]
+    assert "times as long with the change" in " ".join(done.stdout.split())

@@ -10,6 +10,7 @@ import resource
 import time
 from itertools import chain, repeat
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         figures = [subject.figures() for subject in subjects]
         report = figures[0]
         if arguments.versus:
-            report = {**report, "versus": figures[1], "versus_set": arguments.versus, "ratio": ratio(*subjects)}
+            report["versus"] = {"set": arguments.versus, **figures[1], **compare(*subjects)}
         _show(report)
         if arguments.out:
             arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -74,24 +75,28 @@ class Subject:
             self.step.proposals.fill(parts.dataset.num_items)
         self.events = torch.zeros(())
         self.seconds: list[float] = []
+        self.phases: list[dict[str, float]] = []
 
     def run(self, number: int) -> None:
         """Train step ``number``, from 0; the warm-up is not counted."""
         if number == _WARM_UP_STEPS:
-            self.parts.phases.seconds.clear()
             self.events.zero_()
             self.seconds.clear()
+            self.phases.clear()
+        self.parts.phases.seconds.clear()
         dist.barrier()
         start = time.perf_counter()
         with self.parts.phases("input"):
             batch = next(self.batches)
         self.events += self.step(batch, number, epoch=_renewing_epoch(self.parts)).num_events.cpu()
         self.seconds.append(time.perf_counter() - start)
+        self.phases.append(dict(self.parts.phases.seconds))
 
     def figures(self) -> dict[str, Any]:
         """Interactions per second over all ranks, milliseconds per step and phase, peak memory; of this rank."""
         steps, total, events = len(self.seconds), sum(self.seconds), self.events.item()
-        phases = {name: 1000 * spent / steps for name, spent in self.parts.phases.seconds.items()}
+        names = {name: None for spent in self.phases for name in spent}
+        phases = {name: 1000 * sum(spent.get(name, 0.0) for spent in self.phases) / steps for name in names}
         phases["other"] = 1000 * total / steps - sum(phases.values())
         return {
             "interactions_per_second": events / total,
@@ -118,18 +123,22 @@ def measure(subjects: list[Subject], steps: int) -> None:
             subject.run(number)
 
 
-def ratio(first: Subject, second: Subject) -> dict[str, float]:
-    """Time of a step of ``second`` as a multiple of the same one of ``first``: median, and its 95 % interval.
+def compare(first: Subject, second: Subject) -> dict[str, Any]:
+    """How much longer a step of ``second`` takes than the same one of ``first``.
 
-    The interval is that of order statistics and assumes nothing about how times are distributed.
+    Medians, for a machine that is put aside for a moment spoils a mean. The interval of the ratio is the 95 % one
+    of order statistics and assumes nothing about how times are distributed.
     """
     ratios = sorted(b / a for a, b in zip(first.seconds, second.seconds, strict=True))
-    count, margin = len(ratios), 1.96 * math.sqrt(len(ratios)) / 2
-    low, high = max(math.floor(count / 2 - margin), 0), min(math.ceil(count / 2 + margin), count - 1)
+    middle, margin = len(ratios) / 2, 1.96 * math.sqrt(len(ratios)) / 2
+    low, high = max(math.floor(middle - margin), 0), min(math.ceil(middle + margin), len(ratios) - 1)
+    pairs = list(zip(first.phases, second.phases, strict=True))
+    names = {name: None for pair in pairs for spent in pair for name in spent}
     return {
-        "median": (ratios[(count - 1) // 2] + ratios[count // 2]) / 2,
-        "low": ratios[low],
-        "high": ratios[high],
+        "ratio": {"median": median(ratios), "low": ratios[low], "high": ratios[high]},
+        "milliseconds_more_by_phase": {
+            name: 1000 * median(b.get(name, 0.0) - a.get(name, 0.0) for a, b in pairs) for name in names
+        },
     }
 
 
@@ -152,28 +161,36 @@ def _device_name(device: torch.device) -> str:
 
 
 def _show(report: dict[str, Any]) -> None:
-    columns = [report, *([report["versus"]] if "versus" in report else [])]
-    table = Table(title=f"{report['interactions_per_second']:,.0f} interactions/s on {report['ranks']} rank(s)")
-    table.add_column("phase")
-    for title in ("", f"with {' '.join(report.get('versus_set', []))}")[: len(columns)]:
-        table.add_column(f"ms per step {title}".strip(), justify="right")
-        table.add_column("share", justify="right")
-    for name in {name: None for column in columns for name in column["milliseconds_by_phase"]}:
-        cells = []
-        for column in columns:
-            spent = column["milliseconds_by_phase"].get(name, 0.0)
-            cells += [f"{spent:.1f}", f"{spent / column['milliseconds_per_step']:.0%}"]
-        table.add_row(name, *cells)
-    table.add_row("all", *[cell for column in columns for cell in (f"{column['milliseconds_per_step']:.1f}", "")])
     console = Console()
+    table = Table(
+        "phase", title=f"{report['interactions_per_second']:,.0f} interactions/s on {report['ranks']} rank(s)"
+    )
+    table.add_column("ms per step", justify="right")
+    table.add_column("share", justify="right")
+    rows = {
+        name: [f"{spent:.1f}", f"{spent / report['milliseconds_per_step']:.0%}"] for name, spent in _phases(report)
+    }
+    if "versus" in report:
+        versus = report["versus"]
+        table.add_column(f"with {' '.join(versus['set'])}", justify="right")
+        table.add_column("median difference", justify="right")
+        others, more = dict(_phases(versus)), versus["milliseconds_more_by_phase"]
+        rows = {name: [*rows.get(name, ["", ""]), f"{spent:.1f}"] for name, spent in others.items()}
+        rows = {name: [*cells, f"{more[name]:+.1f}" if name in more else ""] for name, cells in rows.items()}
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     console.print(table)
     console.print(f"{report['interactions_per_step']:,.0f} per step, peak {report['peak_memory_mib']:,.0f} MiB")
-    if "ratio" in report:
-        versus = report["ratio"]
+    if "versus" in report:
+        ratio = report["versus"]["ratio"]
         console.print(
-            f"A step takes {versus['median']:.3f} times as long with the change "
-            f"(95 % interval of the median: {versus['low']:.3f} to {versus['high']:.3f})"
+            f"A step takes {ratio['median']:.3f} times as long with the change "
+            f"(median; 95 % interval {ratio['low']:.3f} to {ratio['high']:.3f})"
         )
+
+
+def _phases(figures: dict[str, Any]) -> list[tuple[str, float]]:
+    return [*figures["milliseconds_by_phase"].items(), ("all", figures["milliseconds_per_step"])]
 
 
 if __name__ == "__main__":
