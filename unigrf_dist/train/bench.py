@@ -180,7 +180,9 @@ def _show(report: dict[str, Any]) -> None:
     for name, cells in rows.items():
         table.add_row(name, *cells)
     console.print(table)
-    console.print(f"{report['interactions_per_step']:,.0f} per step, peak {report['peak_memory_mib']:,.0f} MiB")
+    both = " for both" if "versus" in report else ""
+    memory = f"peak {report['peak_memory_mib']:,.0f} MiB{both}"
+    console.print(f"{report['interactions_per_step']:,.0f} per step, {memory}")
     if "versus" in report:
         ratio = report["versus"]["ratio"]
         console.print(
