@@ -239,3 +239,6 @@ def test_bench_compares_two_configurations_step_by_step(config: Path) -> None:
     assert versus["milliseconds_more_by_phase"]["enhancer"] < 0
     assert versus["ratio"]["low"] <= versus["ratio"]["median"] <= versus["ratio"]["high"]
     assert "times as long with the change" in " ".join(done.stdout.split())
+    shown = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("│")]
+    assert "enhancer" in shown  # also a phase that only the first has
+    assert shown[-1] == "all"

@@ -167,17 +167,17 @@ def _show(report: dict[str, Any]) -> None:
     )
     table.add_column("ms per step", justify="right")
     table.add_column("share", justify="right")
-    rows = {
-        name: [f"{spent:.1f}", f"{spent / report['milliseconds_per_step']:.0%}"] for name, spent in _phases(report)
-    }
-    if "versus" in report:
-        versus = report["versus"]
-        table.add_column(f"with {' '.join(versus['set'])}", justify="right")
+    first, second = _phases(report), _phases(report.get("versus"))
+    if second:
+        table.add_column(f"with {' '.join(report['versus']['set'])}", justify="right")
         table.add_column("median difference", justify="right")
-        others, more = dict(_phases(versus)), versus["milliseconds_more_by_phase"]
-        rows = {name: [*rows.get(name, ["", ""]), f"{spent:.1f}"] for name, spent in others.items()}
-        rows = {name: [*cells, f"{more[name]:+.1f}" if name in more else ""] for name, cells in rows.items()}
-    for name, cells in rows.items():
+    for name in [*(name for name in {**first, **second} if name != "all"), "all"]:
+        cells = ["", ""]
+        if name in first:
+            cells = [f"{first[name]:.1f}", f"{first[name] / report['milliseconds_per_step']:.0%}"]
+        if second:
+            more = report["versus"]["milliseconds_more_by_phase"].get(name)
+            cells += [f"{second[name]:.1f}" if name in second else "", "" if more is None else f"{more:+.1f}"]
         table.add_row(name, *cells)
     console.print(table)
     both = " for both" if "versus" in report else ""
@@ -191,8 +191,9 @@ def _show(report: dict[str, Any]) -> None:
         )
 
 
-def _phases(figures: dict[str, Any]) -> list[tuple[str, float]]:
-    return [*figures["milliseconds_by_phase"].items(), ("all", figures["milliseconds_per_step"])]
+def _phases(figures: dict[str, Any] | None) -> dict[str, float]:
+    """Milliseconds of a step by phase, and of all."""
+    return {} if figures is None else {**figures["milliseconds_by_phase"], "all": figures["milliseconds_per_step"]}
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ class CandidateBias:
 
     def others(self, block: Block) -> Tensor:
         """``[F, 1, F, R, C]``, what hides a candidate from the others."""
-        return _other_cells(block.phases, block.candidate_rows, len(block.candidate_columns)).to(self.vectors)
+        vectors, columns = self.vectors, len(block.candidate_columns)
+        return _other_candidates(block.phases, block.candidate_rows, columns, vectors.dtype, vectors.device)
 
     def collect(self, head: int, group: Group, block: Block, scores_grad: Tensor) -> None:
         """Add the block's share of the gradient."""
@@ -112,10 +113,13 @@ class CandidateBias:
 
 
 @lru_cache(maxsize=64)
-def _other_cells(phases: int, rows: range, num_cells: int) -> Tensor:
-    tokens = torch.arange(phases * num_cells).view(phases, num_cells)
+def _other_candidates(
+    phases: int, rows: range, num_cells: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """`CandidateBias.others`: small, the same for nearly all blocks, and slower to make than to add."""
+    tokens = torch.arange(phases * num_cells, device=device).view(phases, num_cells)
     is_other = tokens[:, rows.start : rows.stop, None] != tokens[:, None, None, None]
-    return torch.zeros(is_other.shape).masked_fill_(is_other, HIDDEN)
+    return torch.zeros(is_other.shape, dtype=dtype, device=device).masked_fill_(is_other, HIDDEN)
 
 
 class TimeBias:

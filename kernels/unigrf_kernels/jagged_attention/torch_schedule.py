@@ -49,7 +49,7 @@ def make_schedule(
     in_segment, is_candidate, distance = _places(offsets, num_candidates, bounds[-1])
     cells = _find_cells(in_segment, is_candidate, query_times, key_times)
 
-    builder = _Builder(cells, window, offsets.device)
+    builder = _Builder(cells, window, offsets.device, has_candidates=num_candidates is not None)
     for group in _split(sequences):
         builder.add(group)
     forward = _cutting(builder.forward, in_segment)
@@ -57,7 +57,7 @@ def make_schedule(
     return Schedule(
         cells,
         forward,
-        forward if num_candidates is None else _cutting(builder.backward, in_segment),
+        forward if builder.backward is builder.forward else _cutting(builder.backward, in_segment),
         key_slot=_slot_of_token([group.keys for group in forward.groups], in_segment),
         to_candidates=None if distance is None else _of_key_slots(distance, forward.groups),
         longest_history=builder.num_cells(longest, cells.query_shift),
@@ -67,7 +67,7 @@ def make_schedule(
 def _places(
     offsets: Tensor, num_candidates: Tensor | None, num_tokens: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """For each token: index in its segment (history or candidates), whether it is a candidate, way to those."""
+    """For each token: index in its segment (history or candidates), whether it is a candidate, how far to one."""
     lengths = offsets.diff()
     index = torch.arange(num_tokens, device=offsets.device)
     index -= torch.repeat_interleave(offsets[:-1], lengths, output_size=num_tokens)
@@ -145,19 +145,19 @@ class _Cut(NamedTuple):
     def tokens(self, history: Tensor, candidates: Tensor) -> Tensor:
         """``[N, F, R]``, out of those of the group's whole segments."""
         of_history = history[: self.sequences, :, self.rows.start : self.rows.stop]
-        return torch.cat(
-            [of_history, candidates[: self.sequences, :, self.candidate_rows.start : self.candidate_rows.stop]], 2
-        )
+        of_candidates = candidates[: self.sequences, :, self.candidate_rows.start : self.candidate_rows.stop]
+        return torch.cat([of_history, of_candidates], dim=2)
 
 
 class _Builder:
     """Lays groups behind each other and cuts them into blocks. Token numbers are -1 for padding."""
 
-    def __init__(self, cells: Cells, window: int | None, device: torch.device) -> None:
+    def __init__(self, cells: Cells, window: int | None, device: torch.device, *, has_candidates: bool) -> None:
         self.phases, self.shift, self.window, self.device = cells.phases, cells.query_shift, window, device
         self.rows_per_block = max(1, QUERY_TOKENS_PER_BLOCK // cells.phases)
         self.forward: list[Group] = []
-        self.backward: list[Group] = []
+        # Without candidates there is nothing to cut in another way.
+        self.backward: list[Group] = [] if has_candidates else self.forward
 
     def num_cells(self, tokens: int, shift: int) -> int:
         """Cells of a segment."""
@@ -176,7 +176,8 @@ class _Builder:
         key_slots = self._slots(keys.transpose(0, 1).flatten(), [group.keys for group in self.forward])
         most_cells = candidate_cells.shape[2]
         made: dict[tuple[_Cut, int], Block] = {}
-        for groups in (self.forward, self.backward):
+        cuttings = [self.forward] if self.backward is self.forward else [self.forward, self.backward]
+        for groups in cuttings:
             ride_along = groups is self.forward and most_candidates <= CANDIDATES_THAT_RIDE_ALONG
             parts: list[Tensor] = []
             blocks: list[Block] = []
@@ -193,12 +194,8 @@ class _Builder:
 
     def _block(self, cut: _Cut, query_start: int, keys: Tensor) -> Block:
         return Block(
+            **cut._asdict(),
             phases=self.phases,
-            sequences=cut.sequences,
-            rows=cut.rows,
-            candidate_rows=cut.candidate_rows,
-            columns=cut.columns,
-            candidate_columns=cut.candidate_columns,
             query_start=query_start,
             key_starts=tuple(phase * keys[:, 0].numel() + cut.columns.start for phase in range(self.phases)),
             key_stride=keys.shape[2],
