@@ -16,7 +16,7 @@ import hypothesis  # noqa: E402 - the environment above must be set before torch
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from unigrf_dist.environment import put_own_programs_first  # noqa: E402
+from unigrf_dist.ranks.environment import put_own_programs_first  # noqa: E402
 
 put_own_programs_first()
 torch.set_num_threads(1)

@@ -22,7 +22,13 @@ SMALL = {
     "objective": {
         "ranking": [{"rule": "rating >= 4"}],
         "weighter": {"strategy": "gradient", "warmup_steps": 4, "exact_every_steps": 3},
-        "enhancer": {"proposals": 4, "hard_negatives": 2, "favourites": 1, "threshold": 0.5, "warmup_epochs": 1},
+        "enhancer": {
+            "candidates": 4,
+            "hard_negatives": 2,
+            "soft_positives": 1,
+            "threshold": 0.5,
+            "warmup_epochs": 1,
+        },
     },
     "train": {"epochs": 4, "global_batch_users": 64, "log_every_steps": 2, "selection": {"every_epochs": 2}},
     "evaluate": {"bootstrap_samples": 50},
@@ -94,22 +100,22 @@ def test_the_weighter_moves_the_enhancer_teaches_and_exact_norms_are_logged(run:
     assert steps[0]["weight_ranking"] == 1.0
     assert steps[-1]["weight_ranking"] > 1.0  # ranking has the smaller gradient
     assert steps[0]["hard_negatives"] == 0
-    assert steps[-1]["hard_negatives"] + steps[-1]["favourites"] > 0
+    assert steps[-1]["hard_negatives"] + steps[-1]["soft_positives"] > 0
     exact = records(run, "exact_norms")
     assert [record["step"] for record in exact] == [1, 4, 7, 10, 13, 16, 19]
     assert all(record["exact_retrieval"] > 0 and record["exact_ranking"] > 0 for record in exact)
 
 
 def test_one_rank_and_two_ranks_evaluate_to_the_same_figures(run: Path) -> None:
-    figures = []
+    metrics = []
     for ranks in (1, 2):
         done = unigrf("evaluate", "--run", run, "--ranks", ranks, "--set", "evaluate.batch_users=32")
         assert done.returncode == 0, done.stderr
-        figures.append(json.loads((run / "metrics.json").read_text())["splits"]["test"])
-    assert figures[0] == figures[1]
-    assert figures[0]["num_users"] == 300
-    assert {"popularity", "most_recent"} <= figures[0]["baselines"].keys()
-    assert figures[0]["planted_optimum"]["retrieval"]["hr@10"] > 0
+        metrics.append(json.loads((run / "metrics.json").read_text())["splits"]["test"])
+    assert metrics[0] == metrics[1]
+    assert metrics[0]["num_users"] == 300
+    assert {"popularity", "most_recent"} <= metrics[0]["baselines"].keys()
+    assert metrics[0]["planted_optimum"]["retrieval"]["hr@10"] > 0
 
 
 def test_the_report_is_one_file_that_loads_nothing(run: Path) -> None:

@@ -39,8 +39,8 @@ def train(
     checked = load_config(config, overrides or [])
 
     from unigrf_dist.data import open_dataset
-    from unigrf_dist.train.fit import refuse_absent_features, refuse_unmeasurable, task_labels, users_per_rank
-    from unigrf_dist.train.launch import launch
+    from unigrf_dist.ranks.launch import launch
+    from unigrf_dist.train.checks import refuse_absent_features, refuse_unmeasurable, task_labels, users_per_rank
     from unigrf_dist.train.run_folder import refuse_used_folder
 
     dataset = open_dataset(checked.data.path)
@@ -64,7 +64,7 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Rank the whole catalogue for every user, and score the held-out events."""
-    from unigrf_dist.train.launch import launch
+    from unigrf_dist.ranks.launch import launch
     from unigrf_dist.train.run_folder import run_config
 
     if split not in ("test", "validation"):
@@ -72,7 +72,7 @@ def evaluate(
     run_config(run)
     arguments = ["--run", str(run), "--split", split, "--checkpoint", checkpoint]
     arguments += [word for override in overrides or [] for word in ("--set", override)]
-    raise typer.Exit(launch("unigrf_dist.evaluate", arguments, ranks=ranks))
+    raise typer.Exit(launch("unigrf_dist.programs.evaluate", arguments, ranks=ranks))
 
 
 @app.command()
@@ -110,20 +110,20 @@ def bench_train(
 ) -> None:
     """Interactions per second and milliseconds per phase of a training step, and what a change costs."""
     from unigrf_dist.config import load_config
-    from unigrf_dist.train.launch import launch
+    from unigrf_dist.ranks.launch import launch
 
     load_config(config, [*(overrides or []), *(versus or [])])
     arguments = ["--config", str(config), "--steps", str(steps)]
     arguments += [word for override in overrides or [] for word in ("--set", override)]
     arguments += [word for override in versus or [] for word in ("--versus", override)]
     arguments += ["--out", str(out)] if out else []
-    raise typer.Exit(launch("unigrf_dist.train.bench", arguments, ranks=ranks))
+    raise typer.Exit(launch("unigrf_dist.programs.bench", arguments, ranks=ranks))
 
 
 def main() -> None:
     """Run the command line; a user error is one line on stderr and exit status 2."""
-    from unigrf_dist.data import commands as data_commands
-    from unigrf_dist.study import commands as study_commands
+    from unigrf_dist.programs import data as data_commands
+    from unigrf_dist.programs import study as study_commands
 
     data_commands.register(app)
     study_commands.register(app)

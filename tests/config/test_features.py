@@ -10,9 +10,9 @@ import pytest
 from unigrf_dist.cli import main
 from unigrf_dist.config import load_config
 from unigrf_dist.data import Dataset, open_dataset
-from unigrf_dist.data.synthetic import synthesize
 from unigrf_dist.errors import UserError
-from unigrf_dist.train.fit import refuse_absent_features
+from unigrf_dist.synthetic import synthesize
+from unigrf_dist.train.checks import refuse_absent_features
 
 MINIMAL = """
 data: {path: somewhere}

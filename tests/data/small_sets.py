@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from unigrf_dist.data import Dataset, JaggedBatch, open_dataset
-from unigrf_dist.data.writer import DatasetWriter
+from unigrf_dist.prepare.writer import DatasetWriter
 
 RATINGS = [{"rating": float(stars)} for stars in range(1, 6)]
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 
 from unigrf_dist.data import Dataset, JaggedBatch, open_dataset
-from unigrf_dist.data.writer import DatasetWriter
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.prepare.writer import DatasetWriter
 
 NUM_ITEMS, DIM = 37, 6
 BEHAVIOURS = [{"rating": 1.0}, {"rating": 3.0}, {"rating": 5.0, "liked": 1.0}, {"rating": 4.0, "liked": 0.0}]

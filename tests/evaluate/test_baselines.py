@@ -20,7 +20,7 @@ from tests.evaluate.small_data import (
 )
 from unigrf_dist.data import EvaluationStream
 from unigrf_dist.evaluate.baselines import SMOOTHING, MostRecent, Popularity
-from unigrf_dist.evaluate.contender import Contender
+from unigrf_dist.evaluate.scorer import Scorer
 from unigrf_dist.evaluate.training_statistics import NEVER, previous_labels, training_statistics
 
 USERS = drawn_users(40)
@@ -29,12 +29,12 @@ TRAINING = [user[:-2] if len(user) >= 3 else user for user in USERS]
 WINDOW = 4
 
 
-def judged(baseline: Contender, folder: Path, split: str) -> tuple[list[int], torch.Tensor]:
+def judged(baseline: Scorer, folder: Path, split: str) -> tuple[list[int], torch.Tensor]:
     """Ranks and logits of all users with a held-out event, in the order of users."""
     stream = EvaluationStream(
         write_users(folder, USERS), split=split, batch_users=7, max_events=WINDOW, rank=0, world_size=1
     )
-    scores = [baseline.judge(batch) for batch in stream]
+    scores = [baseline.score_users(batch) for batch in stream]
     return torch.cat([s.ranks for s in scores]).tolist(), torch.cat([s.logits for s in scores])
 
 

@@ -10,15 +10,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from unigrf_dist.evaluate.bootstrap import Bootstrap
-from unigrf_dist.evaluate.metrics import auc_statistic, ranking_figures, retrieval_figures
+from unigrf_dist.evaluate.metrics import auc_statistic, ranking_metrics, retrieval_metrics
 
 
 def test_interval_of_a_share_has_the_width_of_the_normal_approximation() -> None:
     ranks = torch.tensor([1] * 300 + [1000] * 700)
-    figure = retrieval_figures(ranks, Bootstrap(samples=4000))["hr@1"]
+    metric = retrieval_metrics(ranks, Bootstrap(samples=4000))["hr@1"]
     half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
-    assert figure.value == 0.3
-    assert (figure.low, figure.high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.1 * half)
+    assert metric.value == 0.3
+    assert (metric.low, metric.high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.1 * half)
 
 
 def test_auc_of_a_resample_is_scikit_learns_with_these_weights() -> None:
@@ -32,7 +32,7 @@ def test_auc_of_a_resample_is_scikit_learns_with_these_weights() -> None:
 
 def test_a_resample_counts_as_many_users_as_there_are() -> None:
     seen = []
-    Bootstrap(samples=7).figures(lambda counts: seen.append(counts) or counts[:, :1], 11)
+    Bootstrap(samples=7).metrics(lambda counts: seen.append(counts) or counts[:, :1], 11)
     once, *resampled = seen
     assert once.tolist() == [[1.0] * 11]
     assert torch.cat(resampled).sum(1).tolist() == [11.0] * 7
@@ -41,7 +41,7 @@ def test_a_resample_counts_as_many_users_as_there_are() -> None:
 def test_equal_seeds_give_equal_intervals_and_others_do_not() -> None:
     ranks = torch.arange(1, 400)
     first, again, other = (
-        retrieval_figures(ranks, Bootstrap(samples=200, seed=seed))["mrr"] for seed in (4, 4, 5)
+        retrieval_metrics(ranks, Bootstrap(samples=200, seed=seed))["mrr"] for seed in (4, 4, 5)
     )
     assert first == again
     assert first != other
@@ -49,13 +49,13 @@ def test_equal_seeds_give_equal_intervals_and_others_do_not() -> None:
 
 def test_resamples_without_a_class_do_not_spoil_the_interval() -> None:
     labels = torch.tensor([1.0] + [0.0] * 4)  # a third of the resamples misses the only positive
-    auc = ranking_figures(torch.arange(5.0), labels, Bootstrap(samples=200))["auc"]
+    auc = ranking_metrics(torch.arange(5.0), labels, Bootstrap(samples=200))["auc"]
     assert (auc.value, auc.low, auc.high) == (0.0, 0.0, 0.0)
 
 
 def test_no_samples_make_no_interval() -> None:
-    figure = retrieval_figures(torch.tensor([1, 2]), Bootstrap(samples=0))["hr@1"]
-    assert (figure.value, figure.low, figure.high) == (0.5, None, None)
+    metric = retrieval_metrics(torch.tensor([1, 2]), Bootstrap(samples=0))["hr@1"]
+    assert (metric.value, metric.low, metric.high) == (0.5, None, None)
 
 
 def test_a_thousand_resamples_of_six_thousand_users_take_seconds() -> None:
@@ -63,6 +63,6 @@ def test_a_thousand_resamples_of_six_thousand_users_take_seconds() -> None:
     logits = torch.randn(6000, generator=generator)
     labels = (torch.rand(6000, generator=generator) < 0.5).float()
     begun = time.process_time()
-    ranking_figures(logits, labels, Bootstrap(samples=1000))
+    ranking_metrics(logits, labels, Bootstrap(samples=1000))
     # CPU time, so that other work on the machine does not count. 0.7 s is usual.
     assert time.process_time() - begun < 4

@@ -17,9 +17,9 @@ from tests.evaluate.catalogues import (
     ragged,
     table,
 )
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
-from unigrf_dist.evaluate.collective import Collective
+from unigrf_dist.ranks.collective import Collective
 
 K = 12
 # Queries of each rank; some have none, and in the second batch nobody has.

@@ -22,7 +22,7 @@ from tests.evaluate.small_data import (
     drawn_users,
     write_users,
 )
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from unigrf_dist.data import JaggedBatch
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate import evaluator
@@ -62,7 +62,7 @@ def test_figures_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: 
     write_users(tmp_path / "data", USERS)
     result, rows = evaluated(tmp_path / "data", split=split), plain(split)
     assert result.num_users == len(rows)
-    retrieval = result.figures()["retrieval"]
+    retrieval = result.metrics()["retrieval"]
     for k in (1, 10):
         assert retrieval[f"hr@{k}"] == pytest.approx(sum(row.rank <= k for row in rows) / len(rows))
     gain = sum(1 / math.log2(1 + row.rank) for row in rows if row.rank <= 10)
@@ -71,9 +71,9 @@ def test_figures_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: 
     for a, task in enumerate(TASKS):
         labels = [row.labels[a] for row in rows if not math.isnan(row.labels[a])]
         logits = [row.logits[a] for row in rows if not math.isnan(row.labels[a])]
-        figures = result.figures()["ranking"][task]
-        assert figures["auc"] == pytest.approx(roc_auc_score(labels, logits))
-        assert figures["log_loss"] == pytest.approx(log_loss(labels, [1 / (1 + math.exp(-x)) for x in logits]))
+        metrics = result.metrics()["ranking"][task]
+        assert metrics["auc"] == pytest.approx(roc_auc_score(labels, logits))
+        assert metrics["log_loss"] == pytest.approx(log_loss(labels, [1 / (1 + math.exp(-x)) for x in logits]))
         assert sum(each.count for each in result.model.calibration_bins[task]) == len(labels)
 
 
@@ -135,15 +135,15 @@ def test_data_without_held_out_events_have_no_figures(tmp_path: Path) -> None:
     write_users(tmp_path / "data", [user[:2] for user in USERS])
     result = evaluated(tmp_path / "data")
     assert result.num_users == 0
-    assert set(result.figures()["retrieval"].values()) == {None}
+    assert set(result.metrics()["retrieval"].values()) == {None}
 
 
 def test_figures_without_intervals_are_plain_numbers(tmp_path: Path) -> None:
     write_users(tmp_path / "data", USERS)
     result = evaluated(tmp_path / "data", bootstrap_samples=0, comparisons=False)
     assert result.baselines == {}
-    assert all(figure.low is None for figure in result.model.retrieval.values())
-    assert json.loads(json.dumps(result.figures())) == result.figures()
+    assert all(metric.low is None for metric in result.model.retrieval.values())
+    assert json.loads(json.dumps(result.metrics())) == result.metrics()
 
 
 def test_the_planted_optimum_is_read_for_the_split(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torchmetrics.functional.classification import binary_auroc
 
 from unigrf_dist.evaluate.bootstrap import Bootstrap
-from unigrf_dist.evaluate.figures import Figure
+from unigrf_dist.evaluate.metric import Metric
 from unigrf_dist.evaluate.metrics import (
     HIT_RATE_AT,
     calibration_bins,
     rank_from_counts,
-    ranking_figures,
-    retrieval_figures,
+    ranking_metrics,
+    retrieval_metrics,
 )
 
 NO_INTERVALS = Bootstrap(samples=0)
@@ -25,11 +25,11 @@ NAN = math.nan
 
 
 def retrieval(ranks: list[int]) -> dict[str, float | None]:
-    return {name: figure.value for name, figure in retrieval_figures(torch.tensor(ranks), NO_INTERVALS).items()}
+    return {name: metric.value for name, metric in retrieval_metrics(torch.tensor(ranks), NO_INTERVALS).items()}
 
 
-def ranking(logits: list[float], labels: list[float]) -> dict[str, Figure]:
-    return ranking_figures(torch.tensor(logits), torch.tensor(labels), NO_INTERVALS)
+def ranking(logits: list[float], labels: list[float]) -> dict[str, Metric]:
+    return ranking_metrics(torch.tensor(logits), torch.tensor(labels), NO_INTERVALS)
 
 
 def drawn(num: int, seed: int, *, distinct: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,7 +44,7 @@ def drawn(num: int, seed: int, *, distinct: int | None = None) -> tuple[torch.Te
 
 def test_retrieval_figures_are_the_fractions_worked_by_hand() -> None:
     # 1 / log2(1 + rank) of these ranks is 1, 1/2, 1/3, 1/4, 1/6, 1/8.
-    figures = retrieval([1, 3, 7, 15, 63, 255])
+    metrics = retrieval([1, 3, 7, 15, 63, 255])
     expected = {
         "hr@1": Fraction(1, 6),
         "hr@10": Fraction(3, 6),
@@ -55,7 +55,7 @@ def test_retrieval_figures_are_the_fractions_worked_by_hand() -> None:
         "ndcg@200": Fraction(27, 72),
         "mrr": sum(Fraction(1, rank) for rank in (1, 3, 7, 15, 63, 255)) / 6,
     }
-    assert figures == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-14)
+    assert metrics == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-14)
 
 
 @pytest.mark.parametrize("k", HIT_RATE_AT)
@@ -65,10 +65,10 @@ def test_rank_k_is_a_hit_at_k_and_rank_k_plus_one_is_not(k: int) -> None:
 
 
 def test_ndcg_is_cut_at_k_and_mrr_is_not() -> None:
-    figures = retrieval([11])
-    assert figures["ndcg@10"] == 0.0
-    assert figures["ndcg@50"] == pytest.approx(1 / math.log2(12))
-    assert figures["mrr"] == pytest.approx(1 / 11)
+    metrics = retrieval([11])
+    assert metrics["ndcg@10"] == 0.0
+    assert metrics["ndcg@50"] == pytest.approx(1 / math.log2(12))
+    assert metrics["mrr"] == pytest.approx(1 / 11)
 
 
 def test_half_of_the_equals_stand_before_the_target_rounded_up() -> None:
@@ -81,16 +81,16 @@ def test_half_of_the_equals_stand_before_the_target_rounded_up() -> None:
 def test_ranking_figures_agree_with_scikit_learn(num: int, distinct: int | None) -> None:
     logits, labels = drawn(num, seed=num, distinct=distinct)
     labels[0], labels[-1] = 1.0, 0.0
-    figures = ranking_figures(logits, labels, NO_INTERVALS)
+    metrics = ranking_metrics(logits, labels, NO_INTERVALS)
     probability = logits.sigmoid()
-    assert figures["auc"].value == pytest.approx(roc_auc_score(labels, logits), abs=1e-12)
-    assert figures["log_loss"].value == pytest.approx(log_loss(labels, probability), abs=1e-12)
-    assert figures["calibration"].value == pytest.approx(float(probability.mean() / labels.mean()), rel=1e-12)
+    assert metrics["auc"].value == pytest.approx(roc_auc_score(labels, logits), abs=1e-12)
+    assert metrics["log_loss"].value == pytest.approx(log_loss(labels, probability), abs=1e-12)
+    assert metrics["calibration"].value == pytest.approx(float(probability.mean() / labels.mean()), rel=1e-12)
 
 
 def test_auc_agrees_with_torchmetrics_and_with_all_pairs() -> None:
     logits, labels = drawn(200, seed=3, distinct=20)
-    auc = ranking_figures(logits, labels, NO_INTERVALS)["auc"].value
+    auc = ranking_metrics(logits, labels, NO_INTERVALS)["auc"].value
     pairs = [(p, n) for p in logits[labels == 1].tolist() for n in logits[labels == 0].tolist()]
     by_hand = Fraction(sum(2 * (p > n) + (p == n) for p, n in pairs), 2 * len(pairs))
     assert auc == pytest.approx(float(by_hand), abs=1e-14)
@@ -121,17 +121,17 @@ def test_auc_of_one_class_is_undefined_and_says_why(
     labels: list[float], auc_reason: str, calibration_reason: str
 ) -> None:
     for bootstrap in (NO_INTERVALS, Bootstrap(samples=20)):
-        figures = ranking_figures(torch.tensor([0.1, 0.2, 0.3]), torch.tensor(labels), bootstrap)
-        assert (figures["auc"].value, figures["auc"].reason) == (None, auc_reason)
-        assert figures["calibration"].reason == calibration_reason
-        assert (figures["calibration"].value is None) == bool(calibration_reason)
-        assert figures["log_loss"].value is not None
+        metrics = ranking_metrics(torch.tensor([0.1, 0.2, 0.3]), torch.tensor(labels), bootstrap)
+        assert (metrics["auc"].value, metrics["auc"].reason) == (None, auc_reason)
+        assert metrics["calibration"].reason == calibration_reason
+        assert (metrics["calibration"].value is None) == bool(calibration_reason)
+        assert metrics["log_loss"].value is not None
 
 
 def test_without_labels_or_users_every_figure_is_undefined() -> None:
-    assert {figure.reason for figure in ranking([0.5, 1.0], [NAN, NAN]).values()} == {"no labels"}
-    nobody = retrieval_figures(torch.zeros(0, dtype=torch.int64), Bootstrap())
-    assert {(figure.value, figure.reason) for figure in nobody.values()} == {(None, "no users")}
+    assert {metric.reason for metric in ranking([0.5, 1.0], [NAN, NAN]).values()} == {"no labels"}
+    nobody = retrieval_metrics(torch.zeros(0, dtype=torch.int64), Bootstrap())
+    assert {(metric.value, metric.reason) for metric in nobody.values()} == {(None, "no users")}
     assert calibration_bins(torch.zeros(0), torch.zeros(0)) == []
 
 
@@ -159,6 +159,6 @@ def test_bins_hold_equal_counts_and_every_user_once() -> None:
 def test_the_order_of_users_does_not_matter() -> None:
     logits, labels = drawn(300, seed=7, distinct=30)
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
-    mixed = ranking_figures(logits[order], labels[order], NO_INTERVALS)
-    for name, figure in ranking_figures(logits, labels, NO_INTERVALS).items():
-        assert mixed[name].value == pytest.approx(figure.value, rel=1e-12)
+    mixed = ranking_metrics(logits[order], labels[order], NO_INTERVALS)
+    for name, metric in ranking_metrics(logits, labels, NO_INTERVALS).items():
+        assert mixed[name].value == pytest.approx(metric.value, rel=1e-12)

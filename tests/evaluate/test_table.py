@@ -7,13 +7,13 @@ import io
 from rich.console import Console
 
 from unigrf_dist.evaluate.evaluator import EvaluationResult
-from unigrf_dist.evaluate.figures import Figure, Scoreboard
+from unigrf_dist.evaluate.metric import Metric, MetricTable
 from unigrf_dist.evaluate.table import result_table
 
 
-def board(value: float) -> Scoreboard:
-    auc = {"auc": Figure(None, reason="all 3 labels are positive"), "log_loss": Figure(value, value, value)}
-    return Scoreboard({"hr@10": Figure(value, value - 0.01, value + 0.02)}, {"rating >= 4": auc})
+def board(value: float) -> MetricTable:
+    auc = {"auc": Metric(None, reason="all 3 labels are positive"), "log_loss": Metric(value, value, value)}
+    return MetricTable({"hr@10": Metric(value, value - 0.01, value + 0.02)}, {"rating >= 4": auc})
 
 
 def shown(result: EvaluationResult) -> list[str]:

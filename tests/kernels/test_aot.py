@@ -16,9 +16,9 @@ from unigrf_kernels.aot.cache import compile_cached, fingerprint
 from unigrf_kernels.aot.compiler import CompileReport, find_faults
 from unigrf_kernels.aot.report import format_summary
 from unigrf_kernels.aot.targets import TARGETS
-from unigrf_kernels.jagged_attention.triton_tile_tables import TABLES
-from unigrf_kernels.joint_loss.tile_tables import ROWS
-from unigrf_kernels.joint_loss.tile_tables import TABLES as LOSS_TABLES
+from unigrf_kernels.ops.jagged_attention.triton_tile_tables import TABLES
+from unigrf_kernels.ops.joint_loss.tile_tables import ROWS
+from unigrf_kernels.ops.joint_loss.tile_tables import TABLES as LOSS_TABLES
 
 HOPPER = TARGETS["sm_90"]
 LOOP = (

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from unigrf_kernels.bench import __main__ as command
-from unigrf_kernels.bench import attention, loss, runner, timing
+from unigrf_kernels.bench import runner, timing
+from unigrf_kernels.bench.cases import jagged_attention as attention
+from unigrf_kernels.bench.cases import joint_loss as loss
 from unigrf_kernels.bench.catalogue import OPERATORS, find_tasks
 from unigrf_kernels.bench.ceilings import Ceilings
 from unigrf_kernels.bench.contenders import compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unigrf_kernels.implementation import Implementation, resolve_implementation
+from unigrf_kernels.ops.implementation import Implementation, resolve_implementation
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)

@@ -51,7 +51,7 @@ def end_all_of(launcher: subprocess.Popen[str]) -> None:
 
 
 def test_two_hosts_train_one_model(tmp_path: Path) -> None:
-    from unigrf_dist.data.synthetic import synthesize
+    from unigrf_dist.synthetic import synthesize
 
     synthesize(tmp_path / "data", num_users=128, num_items=64, mean_length=10.0, seed=0)
     (tmp_path / "config.yaml").write_text(CONFIG.replace("DATA", str(tmp_path / "data")))

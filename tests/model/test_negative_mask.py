@@ -36,8 +36,8 @@ def losses(model: UniGRF) -> float:
         timestamps=torch.arange(5),
         offsets=torch.tensor([0, 3, 5]),
         user_ids=torch.arange(2),
-        older_item_ids=torch.tensor([5]),
-        older_offsets=torch.tensor([0, 0, 1]),
+        prior_item_ids=torch.tensor([5]),
+        prior_offsets=torch.tensor([0, 0, 1]),
     )
     table = torch.ones(NUM_ITEMS, 4)
     negatives = Negatives(torch.arange(NUM_ITEMS), distinct=True)
@@ -51,4 +51,4 @@ def test_the_softmax_runs_over_what_the_user_has_not_met() -> None:
 
 
 def test_all_items_are_negatives_if_asked_for() -> None:
-    assert losses(model_of(leave_out_met=False)) == pytest.approx(3 * math.log(6), rel=1e-5)
+    assert losses(model_of(mask_seen_negatives=False)) == pytest.approx(3 * math.log(6), rel=1e-5)

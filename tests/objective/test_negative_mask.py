@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.objective.negative_mask import liked_columns, met_columns
+from unigrf_dist.objective.negative_mask import above_threshold_masks, seen_negative_masks
 from unigrf_dist.objective.negatives import Negatives
 
 NUM_ITEMS = 100
@@ -34,12 +34,12 @@ def batch_of(items: list[list[int]], older: list[list[int]] | None = None) -> Ja
         timestamps=torch.zeros_like(ids),
         offsets=offsets(items),
         user_ids=torch.arange(len(items)),
-        older_item_ids=None if older is None else flat(older),
-        older_offsets=None if older is None else offsets(older),
+        prior_item_ids=None if older is None else flat(older),
+        prior_offsets=None if older is None else offsets(older),
     )
 
 
-def met_by_hand(items: list[list[int]], older: list[list[int]], negative_ids: list[int]) -> list[list[bool]]:
+def seen_by_hand(items: list[list[int]], older: list[list[int]], negative_ids: list[int]) -> list[list[bool]]:
     rows = []
     for events, before in zip(items, older, strict=True):
         for place in range(len(events)):
@@ -64,16 +64,16 @@ def test_an_event_hides_what_its_user_has_met_by_then(
     for distinct in (False, True):
         ids = sorted(set(negative_ids), reverse=True) if distinct else negative_ids
         negatives = Negatives(torch.tensor(ids), distinct=distinct)
-        found = met_columns(batch_of(items, older), negatives, num_items=NUM_ITEMS)
-        assert unpacked(found, len(ids)).tolist() == met_by_hand(items, older, ids)
+        found = seen_negative_masks(batch_of(items, older), negatives, num_items=NUM_ITEMS)
+        assert unpacked(found, len(ids)).tolist() == seen_by_hand(items, older, ids)
 
 
 @pytest.mark.parametrize("distinct", [True, False])
 def test_whole_words_of_many_users_do_not_run_into_each_other(distinct: bool) -> None:
     items = [list(range(96))] * 7 + [[], [95, 31, 95]]
     negatives = Negatives(torch.arange(96), distinct=distinct)
-    found = met_columns(batch_of(items), negatives, num_items=NUM_ITEMS)
-    assert unpacked(found, 96).tolist() == met_by_hand(items, [[]] * 9, list(range(96)))
+    found = seen_negative_masks(batch_of(items), negatives, num_items=NUM_ITEMS)
+    assert unpacked(found, 96).tolist() == seen_by_hand(items, [[]] * 9, list(range(96)))
 
 
 @pytest.mark.parametrize("distinct", [True, False])
@@ -87,5 +87,5 @@ def test_liked_items_are_hidden_wherever_they_are_negatives(distinct: bool) -> N
     liked = torch.randint(-1, 50, (6, 5), generator=generator)
     liked[0] = liked[0, 0]  # named twice, hidden once
     wanted = [[item in set(row.tolist()) for item in ids.tolist()] for row in liked]
-    found = liked_columns(liked, Negatives(ids, distinct=distinct), num_items=NUM_ITEMS)
+    found = above_threshold_masks(liked, Negatives(ids, distinct=distinct), num_items=NUM_ITEMS)
     assert unpacked(found, len(ids)).tolist() == wanted

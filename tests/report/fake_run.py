@@ -12,8 +12,8 @@ import yaml
 
 from unigrf_dist.evaluate.bootstrap import Bootstrap
 from unigrf_dist.evaluate.evaluator import EvaluationResult
-from unigrf_dist.evaluate.figures import Scoreboard
-from unigrf_dist.evaluate.metrics import calibration_bins, ranking_figures, retrieval_figures
+from unigrf_dist.evaluate.metric import MetricTable
+from unigrf_dist.evaluate.metrics import calibration_bins, ranking_metrics, retrieval_metrics
 from unigrf_dist.evaluate.metrics_file import write_metrics
 
 TASK = "rating >= 4"
@@ -70,14 +70,14 @@ def validation_record(epoch: int) -> dict[str, Any]:
     grown = 1 - np.exp(-epoch / 15)
     retrieval = {"hr@1": 0.06, "hr@10": 0.3, "hr@50": 0.56, "hr@200": 0.78, "ndcg@10": 0.165, "ndcg@50": 0.22}
     retrieval |= {"ndcg@200": 0.26, "mrr": 0.14}
-    figures = {"auc": 0.72 + 0.075 * grown - 0.0004 * max(epoch - 35, 0), "log_loss": 0.6 - 0.055 * grown}
+    metrics = {"auc": 0.72 + 0.075 * grown - 0.0004 * max(epoch - 35, 0), "log_loss": 0.6 - 0.055 * grown}
     return {
         "kind": "validation",
         "step": epoch * STEPS_PER_EPOCH,
         "epoch": epoch,
         "best": True,
         "retrieval": {name: value * grown for name, value in retrieval.items()},
-        "ranking": {TASK: {**figures, "calibration": 1.0, "ece": 0.02}},
+        "ranking": {TASK: {**metrics, "calibration": 1.0, "ece": 0.02}},
     }
 
 
@@ -96,16 +96,16 @@ def write_log(run: Path, lines: list[dict[str, Any]]) -> None:
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def board(seed: int, rank_scale: float, signal: float, num_users: int = 2000) -> Scoreboard:
+def board(seed: int, rank_scale: float, signal: float, num_users: int = 2000) -> MetricTable:
     random = torch.Generator().manual_seed(seed)
     ranks = (torch.rand(num_users, generator=random) ** (1 / rank_scale) * 3700).long() + 1
     truth = torch.randn(num_users, generator=random) + 0.3
     labels = (torch.rand(num_users, generator=random) < truth.sigmoid()).double()
     logits = signal * truth + 0.5 * torch.randn(num_users, generator=random) + 0.1
     bootstrap = Bootstrap(samples=100)
-    return Scoreboard(
-        retrieval_figures(ranks, bootstrap),
-        {TASK: ranking_figures(logits, labels, bootstrap)},
+    return MetricTable(
+        retrieval_metrics(ranks, bootstrap),
+        {TASK: ranking_metrics(logits, labels, bootstrap)},
         {TASK: calibration_bins(logits, labels)},
     )
 

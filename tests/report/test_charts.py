@@ -69,13 +69,13 @@ def test_the_best_validation_is_the_largest_or_the_least(less_is_better: bool, b
     chart = validation_chart(
         "t", np.arange(4.0), [line([0.5, NAN, 0.9, 0.1])], x_label="epoch", less_is_better=less_is_better
     )
-    assert chart.keys[0].figure == best
+    assert chart.keys[0].value == best
 
 
 def test_a_series_without_values_is_left_empty() -> None:
     empty = [line([NAN, NAN])]
     assert validation_chart("t", np.arange(2.0), empty, x_label="epoch").keys == []
-    assert training_chart("t", np.arange(2.0), empty, x_label="epoch").keys[0].figure == "last –"
+    assert training_chart("t", np.arange(2.0), empty, x_label="epoch").keys[0].value == "last –"
 
 
 def test_charts_speak_in_the_colours_of_the_page_only() -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.evaluate.small_data import drawn_users, write_users
 from tests.report.fake_run import HEADER, TASK, evaluation, log_lines, write_config, write_log, write_run
 from unigrf_dist.errors import UserError
-from unigrf_dist.evaluate.figures import Figure
+from unigrf_dist.evaluate.metric import Metric
 from unigrf_dist.evaluate.metrics_file import write_metrics
 from unigrf_dist.report import write_report
 
@@ -91,8 +91,8 @@ def test_every_part_is_there(finished: Path) -> None:
 
 def test_figures_on_the_page_are_those_of_the_file(finished: Path) -> None:
     text, model = Page(finished).text, evaluation().model
-    for figure in (*model.retrieval.values(), *model.ranking[TASK].values()):
-        assert f"{figure.value:.4f} {figure.low:.4f} – {figure.high:.4f}" in text
+    for metric in (*model.retrieval.values(), *model.ranking[TASK].values()):
+        assert f"{metric.value:.4f} {metric.low:.4f} – {metric.high:.4f}" in text
 
 
 def test_ids_are_unique_and_references_have_a_target(finished: Path) -> None:
@@ -131,10 +131,10 @@ def test_an_undefined_figure_shows_its_reason(tmp_path: Path) -> None:
     run.mkdir()
     write_log(run, [HEADER])
     result = evaluation(planted=False)
-    figures = {**result.model.ranking[TASK], "auc": Figure(None, reason="all 7 labels are positive")}
+    metrics = {**result.model.ranking[TASK], "auc": Metric(None, reason="all 7 labels are positive")}
     write_metrics(
         run,
-        replace(result, model=replace(result.model, ranking={TASK: figures})),
+        replace(result, model=replace(result.model, ranking={TASK: metrics})),
         checkpoint="best",
         step=1,
         data=run,

@@ -14,8 +14,9 @@ import yaml
 from typer.testing import CliRunner
 
 from unigrf_dist.cli import app
-from unigrf_dist.data.synthetic import synthesize
-from unigrf_dist.study import commands, runner
+from unigrf_dist.programs import study as commands
+from unigrf_dist.study import runner
+from unigrf_dist.synthetic import synthesize
 
 ROOT = Path(__file__).parents[2]
 if not any(command.name == "ablate" for command in app.registered_commands):

@@ -67,7 +67,7 @@ def _value(run: Path, seed: int) -> float:
 
 def _log(run: Path, width: int, blocks: int, seed: int) -> None:
     size = width * width * blocks
-    figures = {
+    metrics = {
         "retrieval": dict.fromkeys(FIGURES, _value(run, seed)),
         "ranking": {"rating >= 4": {"auc": 0.6, "log_loss": 0.5}},
     }
@@ -75,7 +75,7 @@ def _log(run: Path, width: int, blocks: int, seed: int) -> None:
     records = [
         {"kind": "header", "items": 120, "steps_per_epoch": 2, "dense_parameters": size, "resumed_at_step": 0},
         {"kind": "step", "step": 4, "epoch": 1, "seconds": 1.0, **losses},
-        {"kind": "validation", "step": 4, "epoch": 2, "best": True, **figures},
+        {"kind": "validation", "step": 4, "epoch": 2, "best": True, **metrics},
     ]
     (run / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
@@ -83,11 +83,11 @@ def _log(run: Path, width: int, blocks: int, seed: int) -> None:
 def _evaluate(run: Path) -> int:
     config = load_config(run / "config.yaml")
     value = _value(run, config.train.seed)
-    figure = {"value": value, "low": value - 0.01, "high": value + 0.01}
+    metric = {"value": value, "low": value - 0.01, "high": value + 0.01}
     loss = 0.4 + 1 / (config.model.width * config.model.blocks)
     board = {
-        "retrieval": dict.fromkeys(FIGURES, figure),
-        "ranking": {"rating >= 4": {"auc": figure, "log_loss": {**figure, "value": loss}, "ece": figure}},
+        "retrieval": dict.fromkeys(FIGURES, metric),
+        "ranking": {"rating >= 4": {"auc": metric, "log_loss": {**metric, "value": loss}, "ece": metric}},
     }
     record = {"checkpoint": (run / "checkpoints" / "best").read_text(), "model": board}
     (run / "metrics.json").write_text(json.dumps({"schema": 1, "splits": {"test": record}}))

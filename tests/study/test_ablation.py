@@ -165,10 +165,10 @@ def test_with_one_seed_the_interval_is_over_users_and_says_so(
     done = study("--seeds", "1", "--only", "naive,wide")
     assert done.exit_code == 0
     assert "bootstrapped over users" in " ".join(done.output.split())
-    figure = results(folder)["variants"]["wide"]["figures"]["hr@10"]
-    assert figure["interval"] == "bootstrap over users of one run"
-    assert figure["high"] - figure["low"] == pytest.approx(0.02)
-    assert figure["difference"]["verdict"] == "one seed"
+    metric = results(folder)["variants"]["wide"]["figures"]["hr@10"]
+    assert metric["interval"] == "bootstrap over users of one run"
+    assert metric["high"] - metric["low"] == pytest.approx(0.02)
+    assert metric["difference"]["verdict"] == "one seed"
 
 
 def test_a_finished_study_runs_nothing_again(study: Study, folder: Path, pretend: Callable[..., None]) -> None:

@@ -44,9 +44,9 @@ def test_sigterm_in_the_middle_of_a_training_saves_it_and_the_same_command_finis
     assert done.returncode == 0, done.stdout + done.stderr
     headers = [record for record in map(json.loads, log.read_text().splitlines()) if record["kind"] == "header"]
     assert [header["resumed_at_step"] for header in headers] == [0, at]
-    (figures,) = json.loads((folder / "out" / "results.json").read_text())["runs"]
-    assert (figures["steps"], figures["best_epoch"]) == (200, 40)
-    assert 0 < figures["test"]["hr@10"] <= 1
+    (metrics,) = json.loads((folder / "out" / "results.json").read_text())["runs"]
+    assert (metrics["steps"], metrics["best_epoch"]) == (200, 40)
+    assert 0 < metrics["test"]["hr@10"] <= 1
 
 
 def _children_of(folder: Path) -> list[str]:

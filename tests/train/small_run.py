@@ -80,13 +80,13 @@ def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
     """The ``TrainStep`` of a run of ``config`` on this rank, which proposes to ``users``, or to all of them."""
     from unigrf_dist.model.tables import ItemTable
     from unigrf_dist.model.unigrf import UniGRF
+    from unigrf_dist.objective.enhancer.store import CandidateStore
     from unigrf_dist.objective.exact_norms import ExactNorms
     from unigrf_dist.objective.negatives import NegativeSource
-    from unigrf_dist.objective.proposals import ProposalStore
     from unigrf_dist.objective.weighter import build_weighter
     from unigrf_dist.phases import Phases
+    from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.engine import build_engine
-    from unigrf_dist.train.runtime import start
     from unigrf_dist.train.step import TrainStep
 
     device, seed = start(60).device, config.train.seed
@@ -108,7 +108,9 @@ def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
         NegativeSource(config.objective.retrieval, popularity=torch.arange(NUM_ITEMS), seed=1, device=device),
         build_weighter(config.objective.weighter, device),
         ExactNorms(engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
-        None if enhancer is None else ProposalStore(enhancer, torch.arange(NUM_USERS) if users is None else users),
+        None
+        if enhancer is None
+        else CandidateStore(enhancer, torch.arange(NUM_USERS) if users is None else users),
         table_rate_ratio=1.0,
         matmul_precision=config.train.matmul_precision,
         seed=seed,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from tests.train.small_run import global_batch, join, small_config, small_step, whole_weights
 from unigrf_dist.errors import UserError
 
@@ -29,7 +29,7 @@ def advance(step: Any, first: int, last: int) -> None:
 def dealt_step(config: Any) -> Any:
     import torch.distributed as dist
 
-    from unigrf_dist.train.runtime import start
+    from unigrf_dist.ranks.runtime import start
 
     start(60)
     return small_step(config, torch.arange(dist.get_rank(), len(LENGTHS), dist.get_world_size()))
@@ -39,7 +39,7 @@ def train_and_save(run: Path, config: Any, save_after: int, steps: int) -> dict[
     from unigrf_dist.train.checkpoint import Checkpoints, TrainState
 
     step = dealt_step(config)
-    checkpoints = Checkpoints(run, step.engine, step.table, step.proposals, keep=1)
+    checkpoints = Checkpoints(run, step.engine, step.table, step.candidates, keep=1)
     advance(step, 0, save_after)
     state = TrainState(step=save_after, epoch=2, step_in_epoch=1, weighter=step.weighter.state_dict())
     checkpoints.note_schedule(state)
@@ -52,7 +52,7 @@ def load_and_train(run: Path, config: Any, steps: int) -> dict[str, torch.Tensor
     from unigrf_dist.train.checkpoint import Checkpoints
 
     step = dealt_step(config)
-    state = Checkpoints(run, step.engine, step.table, step.proposals, keep=1).load("latest")
+    state = Checkpoints(run, step.engine, step.table, step.candidates, keep=1).load("latest")
     step.weighter.load_state_dict(state.weighter)
     assert (state.epoch, state.step_in_epoch) == (2, 1)
     advance(step, state.step, steps)
@@ -60,7 +60,7 @@ def load_and_train(run: Path, config: Any, steps: int) -> dict[str, torch.Tensor
 
 
 BALANCE = {"warmup_steps": 1, "smoothing": 0.5, "window_steps": 2}
-ENHANCER = {"proposals": 5, "hard_negatives": 2, "favourites": 2, "threshold": 0.5, "warmup_epochs": 1}
+ENHANCER = {"candidates": 5, "hard_negatives": 2, "soft_positives": 2, "threshold": 0.5, "warmup_epochs": 1}
 SCHEDULE = {"type": "WarmupLR", "params": {"warmup_num_steps": 6, "warmup_max_lr": 1e-2, "warmup_type": "linear"}}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from tests.train.small_run import small_config
 
 
 def schedule_of(epochs: int, total: object) -> object:
+    from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.engine import engine_config
-    from unigrf_dist.train.runtime import start
 
     start(60)
     params = {"total_num_steps": total, "warmup_num_steps": 2}

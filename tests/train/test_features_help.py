@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from unigrf_dist.config.schema import Config
-from unigrf_dist.data.synthetic import synthesize
-from unigrf_dist.data.synthetic.features import GROUP, TASTE
+from unigrf_dist.synthetic import synthesize
+from unigrf_dist.synthetic.features import GROUP, TASTE
 
 PLANTED = {"item_features": [GROUP], "user_features": [TASTE]}
 
@@ -39,13 +39,13 @@ def config(data: Path, features: dict[str, list[str]]) -> Config:
     )
 
 
-def figures(config: Config, run: Path, train: bool) -> dict[str, Any]:
+def metrics(config: Config, run: Path, train: bool) -> dict[str, Any]:
     """Test figures of a run, trained first or taken from its checkpoint."""
     from unigrf_dist.evaluate.evaluator import evaluate
+    from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoint import Checkpoints
     from unigrf_dist.train.loop import Trainer
-    from unigrf_dist.train.runtime import start
 
     runtime = start(120)
     parts = build_parts(config, runtime)
@@ -65,22 +65,22 @@ def figures(config: Config, run: Path, train: bool) -> dict[str, Any]:
         world_size=runtime.world_size,
         bootstrap_samples=0,
     )
-    return result.figures()
+    return result.metrics()
 
 
 @pytest.fixture(scope="module")
 def with_features(data: Path) -> dict[str, Any]:
-    (found,) = run_ranks(1, figures, config(data, PLANTED), data.parent / "with", True)
+    (found,) = run_ranks(1, metrics, config(data, PLANTED), data.parent / "with", True)
     return found
 
 
 def test_planted_features_help_both_tasks(data: Path, with_features: dict[str, Any]) -> None:
     """Seven events hardly tell a taste, nor eight thousand the groups of 200 items; the features do."""
-    (without,) = run_ranks(1, figures, config(data, {}), data.parent / "without", True)
+    (without,) = run_ranks(1, metrics, config(data, {}), data.parent / "without", True)
     assert with_features["retrieval"]["ndcg@10"] > without["retrieval"]["ndcg@10"] + 0.01
     assert with_features["ranking"]["rating >= 4"]["auc"] > without["ranking"]["rating >= 4"]["auc"] + 0.05
 
 
 def test_two_ranks_evaluate_to_the_figures_of_one(data: Path, with_features: dict[str, Any]) -> None:
-    for found in run_ranks(2, figures, config(data, PLANTED), data.parent / "with", False):
+    for found in run_ranks(2, metrics, config(data, PLANTED), data.parent / "with", False):
         assert found == with_features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from tests.train.small_run import global_batch, join, small_config, small_step
 
 LENGTHS = [7, 0, 11, 1, 4]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.data.small_sets import Event, write_users
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from tests.train.small_run import NUM_ITEMS, NUM_USERS, small_config, small_step, whole_weights
 
-ENHANCER = {"proposals": 6, "hard_negatives": 3, "favourites": 2, "threshold": 0.5, "warmup_epochs": 1}
+ENHANCER = {"candidates": 6, "hard_negatives": 3, "soft_positives": 2, "threshold": 0.5, "warmup_epochs": 1}
 
 
 def users(held_out_shift: int) -> list[list[Event]]:
@@ -36,15 +36,15 @@ def train(data: Path, leaky: bool) -> dict[str, torch.Tensor]:
         stream.num_training_events = lambda num_events: num_events  # type: ignore[assignment]
     step = small_step(small_config(2, objective__enhancer=ENHANCER))
     batches = TrainStream(
-        open_dataset(data), batch_users=4, max_events=12, rank=0, world_size=1, seed=1, older_items=True
+        open_dataset(data), batch_users=4, max_events=12, rank=0, world_size=1, seed=1, prior_items=True
     )
     number = 0
     for epoch in range(4):
         for batch in batches.epoch(epoch):
             step(batch, number, epoch=epoch)
             number += 1
-    assert step.proposals is not None
-    return {**whole_weights(step), "proposals": step.proposals.state()["items"]}
+    assert step.candidates is not None
+    return {**whole_weights(step), "candidates": step.candidates.state()["items"]}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def runs(two_sets: list[Path], *, leaky: bool) -> list[dict[str, torch.Tensor]]:
 
 def test_other_held_out_events_train_the_very_same_model_and_proposals(two_sets: list[Path]) -> None:
     ours, theirs = runs(two_sets, leaky=False)
-    assert (ours["proposals"] >= 0).any()
+    assert (ours["candidates"] >= 0).any()
     for name, value in ours.items():
         assert torch.equal(theirs[name], value), name
 
 
 def test_a_planted_leak_is_caught_by_that_comparison(two_sets: list[Path]) -> None:
     ours, theirs = runs(two_sets, leaky=True)
-    assert not torch.equal(ours["proposals"], theirs["proposals"])
-    assert any(not torch.equal(theirs[name], value) for name, value in ours.items() if name != "proposals")
+    assert not torch.equal(ours["candidates"], theirs["candidates"])
+    assert any(not torch.equal(theirs[name], value) for name, value in ours.items() if name != "candidates")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.ranks import run_ranks
+from tests.spawn import run_ranks
 from tests.train.small_features import FEATURES
 from tests.train.small_run import small_config
 from tests.train.test_checkpoint import load_and_train, load_message, train_and_save

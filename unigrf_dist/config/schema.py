@@ -98,8 +98,9 @@ class RetrievalConfig(Section):
     distribution: Literal["uniform", "log_popularity"] = Field(
         "uniform", description="How samples are drawn; `log_popularity` is Zipfian in the popularity rank."
     )
-    leave_out_met: bool = Field(
-        True, description="Leave out what the user has met by then, as evaluation leaves it out of the ranking."
+    mask_seen_negatives: bool = Field(
+        True,
+        description="Mask negatives that the user has seen by then, as evaluation removes them.",
     )
     logq_correction: bool = Field(True, description="Correct the logits for unequal sampling probabilities.")
     temperature: float = Field(0.05, gt=0)
@@ -142,22 +143,25 @@ class WeighterConfig(Section):
 
 
 class EnhancerConfig(Section):
-    proposals: int = Field(8, ge=1, description="Candidate tokens of each user.")
-    hard_negatives: int = Field(4, ge=0, description="Proposals that become a user's own negatives, at most.")
-    favourites: int = Field(2, ge=0, description="Proposals that become soft positives, at most.")
+    candidates: int = Field(8, ge=1, description="Candidate tokens of each user.")
+    hard_negatives: int = Field(4, ge=0, description="Candidates that become negatives of their user, at most.")
+    soft_positives: int = Field(2, ge=0, description="Candidates that become soft positives, at most.")
     threshold: float = Field(
-        0.9, ge=0, le=1, description="Probability of the first ranking task above which a proposal is liked."
+        0.9,
+        ge=0,
+        le=1,
+        description="Probability of the first ranking task above which a candidate may be a soft positive.",
     )
     soft_weight: float = Field(0.1, ge=0, description="Weight of a soft positive; an event's is 1.")
-    warmup_epochs: int = Field(5, ge=1, description="Epochs before the first proposals ride along.")
-    round_epochs: int = Field(1, ge=1, description="Epochs after which proposals are renewed.")
+    warmup_epochs: int = Field(5, ge=1, description="Epochs before the first candidates ride along.")
+    round_epochs: int = Field(1, ge=1, description="Epochs after which candidates are selected anew.")
 
     @model_validator(mode="after")
-    def _within_the_proposals(self) -> EnhancerConfig:
-        if max(self.hard_negatives, self.favourites) > self.proposals:
+    def _within_the_candidates(self) -> EnhancerConfig:
+        if max(self.hard_negatives, self.soft_positives) > self.candidates:
             raise ValueError(
-                f"hard_negatives = {self.hard_negatives} and favourites = {self.favourites} "
-                f"must not exceed proposals = {self.proposals}"
+                f"hard_negatives = {self.hard_negatives} and soft_positives = {self.soft_positives} "
+                f"must not exceed candidates = {self.candidates}"
             )
         return self
 

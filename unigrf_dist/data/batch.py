@@ -22,8 +22,8 @@ class JaggedBatch:
         offsets: ``[B + 1]`` int64, starts at 0 and ends at ``E``.
         user_ids: ``[B]`` int64, dense user ids.
         user_features: ``[B, F]`` int64, codes of the users' side features; None if none are asked for.
-        older_item_ids: ``[S]`` int64, items of the users' events before these, where somebody asked for them.
-        older_offsets: ``[B + 1]`` int64, which of them are whose.
+        prior_item_ids: ``[S]`` int64, items of the users' events before these, where somebody asked for them.
+        prior_offsets: ``[B + 1]`` int64, which of them are whose.
     """
 
     item_ids: Tensor
@@ -32,8 +32,8 @@ class JaggedBatch:
     offsets: Tensor
     user_ids: Tensor
     user_features: Tensor | None = None
-    older_item_ids: Tensor | None = None
-    older_offsets: Tensor | None = None
+    prior_item_ids: Tensor | None = None
+    prior_offsets: Tensor | None = None
 
     @property
     def num_users(self) -> int:

@@ -38,7 +38,7 @@ class TrainStream:
         shuffle_users: users of a window, rounded up to whole batches. Two windows of at most
             ``18 * shuffle_users * (max_events + 1)`` bytes are in memory while one is being shuffled.
         prefetch: batches made ahead.
-        older_items: whether batches hold the items of the training events before those kept.
+        prior_items: whether batches hold the items of the training events before those kept.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TrainStream:
         seed: int,
         shuffle_users: int = 8192,
         prefetch: int = 2,
-        older_items: bool = False,
+        prior_items: bool = False,
     ) -> None:
         check_share(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
         if shuffle_users < 1 or prefetch < 1:
@@ -63,7 +63,7 @@ class TrainStream:
         self._rank, self._world_size = rank, world_size
         self._seed, self._prefetch = seed, prefetch
         self._window_users = -(-shuffle_users // batch_users) * batch_users
-        self._older_items = older_items
+        self._prior_items = prior_items
         self._share = self._rank_share()
 
     @property
@@ -128,7 +128,7 @@ class TrainStream:
             trained = num_training_events(sequences.lengths)[users]
             start = np.maximum(trained - self._max_events - 1, 0)
             kept.append(sequences.cut(users, start, trained))
-            if self._older_items:
+            if self._prior_items:
                 older.append(sequences.cut(users, np.zeros_like(start), start))
         return _Window(concatenate(kept), concatenate(older) if older else None)
 
@@ -197,7 +197,7 @@ class _Window:
             return batch
         older = self.older.take(users)
         return replace(
-            batch, older_item_ids=torch.from_numpy(older.item_ids), older_offsets=torch.from_numpy(older.offsets)
+            batch, prior_item_ids=torch.from_numpy(older.item_ids), prior_offsets=torch.from_numpy(older.offsets)
         )
 
 

@@ -11,7 +11,7 @@ from unigrf_dist.doctor.compilers import check_compilers
 from unigrf_dist.doctor.machine import check_machine
 from unigrf_dist.doctor.packages import check_packages
 from unigrf_dist.doctor.trials import check_device, check_libraries
-from unigrf_dist.environment import put_own_programs_first
+from unigrf_dist.ranks.environment import put_own_programs_first
 
 _COLOURS = {Status.OK: "green", Status.NOTE: "yellow", Status.FAIL: "bold red"}
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data import EvaluationBatch
-from unigrf_dist.evaluate.contender import UserScores, target_items
 from unigrf_dist.evaluate.metrics import rank_from_counts
+from unigrf_dist.evaluate.scorer import UserScores, target_items
 from unigrf_dist.evaluate.training_statistics import TrainingStatistics, previous_labels
 
 SMOOTHING = 10.0
@@ -32,7 +32,7 @@ class Popularity:
         negative = statistics.labelled - statistics.positive + SMOOTHING * (1 - average.double())
         self._logits = (positive / negative).log()
 
-    def judge(self, batch: EvaluationBatch) -> UserScores:
+    def score_users(self, batch: EvaluationBatch) -> UserScores:
         targets = target_items(batch.batch)
         return UserScores(self._order.ranks(batch), self._logits[targets])
 
@@ -54,7 +54,7 @@ class MostRecent:
         odds = (torch.cat([after, either], dim=1) + 1).unbind(2)
         self._logits = (odds[1] / odds[0]).log()  # [A, 3]: after a 0, after a 1, after nothing
 
-    def judge(self, batch: EvaluationBatch) -> UserScores:
+    def score_users(self, batch: EvaluationBatch) -> UserScores:
         events = batch.batch
         latest = previous_labels(self._task_labels[events.behaviours], events.offsets)[events.offsets[1:] - 1]
         state = latest.nan_to_num(nan=2.0).long()

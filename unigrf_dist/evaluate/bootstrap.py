@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unigrf_dist.evaluate.figures import Figure
+from unigrf_dist.evaluate.metric import Metric
 
 LEVEL = 0.95
 # Elements of one block of counts: 2 MiB of float64. Blocks that fit the cache are twice as fast as 32 MiB.
@@ -31,17 +31,17 @@ class Bootstrap:
     samples: int = 1000
     seed: int = 0
 
-    def figures(self, statistic: Statistic, num_users: int) -> list[Figure]:
+    def metrics(self, statistic: Statistic, num_users: int) -> list[Metric]:
         """Value and interval of each of the ``M`` results of ``statistic``; NaN becomes None."""
         once = statistic(torch.ones(1, num_users, dtype=torch.float64))[0]
         if self.samples == 0:
-            return [Figure(_number(value)) for value in once]
+            return [Metric(_number(value)) for value in once]
         resampled = torch.cat([statistic(counts) for counts in self._resamples(num_users)])
         tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
         # A resample without positives (or negatives) says nothing about the AUC, hence nan-quantile.
         low, high = resampled.nanquantile(tails, dim=0)
         return [
-            Figure(None) if value.isnan() else Figure(_number(value), _number(low[i]), _number(high[i]))
+            Metric(None) if value.isnan() else Metric(_number(value), _number(low[i]), _number(high[i]))
             for i, value in enumerate(once)
         ]
 

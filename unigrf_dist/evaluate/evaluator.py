@@ -13,19 +13,19 @@ from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
 from unigrf_dist.data.split import Split
 from unigrf_dist.evaluate.baselines import MostRecent, Popularity
 from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
-from unigrf_dist.evaluate.collective import Collective
-from unigrf_dist.evaluate.contender import (
-    Contender,
-    ModelContender,
+from unigrf_dist.evaluate.metric import MetricTable
+from unigrf_dist.evaluate.metrics import calibration_bins, ranking_metrics, retrieval_metrics
+from unigrf_dist.evaluate.planted import read_planted_optimum
+from unigrf_dist.evaluate.scorer import (
+    ModelScorer,
+    Scorer,
     SequenceScorer,
     UserScores,
     no_users,
     target_labels,
 )
-from unigrf_dist.evaluate.figures import Scoreboard
-from unigrf_dist.evaluate.metrics import calibration_bins, ranking_figures, retrieval_figures
-from unigrf_dist.evaluate.planted import read_planted_optimum
 from unigrf_dist.evaluate.training_statistics import training_statistics
+from unigrf_dist.ranks.collective import Collective
 
 Progress = Callable[[int, int], None]
 """Called with the batches done and their total, on every rank."""
@@ -47,11 +47,11 @@ class EvaluationResult:
     split: str
     num_users: int
     protocol: dict[str, Any]
-    model: Scoreboard
-    baselines: dict[str, Scoreboard]
+    model: MetricTable
+    baselines: dict[str, MetricTable]
     planted_optimum: dict[str, Any] | None
 
-    def figures(self) -> dict[str, dict]:
+    def metrics(self) -> dict[str, dict]:
         """The model's: ``{"retrieval": {name: value}, "ranking": {task: {name: value or None}}}``."""
         return self.model.values()
 
@@ -87,27 +87,27 @@ def evaluate(
         UserError: the data or the model can't be evaluated.
         RuntimeError: users were lost or counted twice between the ranks.
     """
-    contenders: dict[str, Contender] = {"model": ModelContender(scorer)}
+    scorers: dict[str, Scorer] = {"model": ModelScorer(scorer)}
     if comparisons:
         statistics = training_statistics(dataset, scorer.task_labels, rank=rank, world_size=world_size)
-        contenders["popularity"] = Popularity(statistics)
-        contenders["most_recent"] = MostRecent(statistics, scorer.task_labels)
+        scorers["popularity"] = Popularity(statistics)
+        scorers["most_recent"] = MostRecent(statistics, scorer.task_labels)
     stream = EvaluationStream(
         dataset, split=split, batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size
     )
-    rows = _Rows(list(contenders), scorer.task_labels)
+    rows = _Rows(list(scorers), scorer.task_labels)
     for done, batch in enumerate(stream, start=1):
-        rows.add(batch, {name: contender.judge(batch) for name, contender in contenders.items()})
+        rows.add(batch, {name: scorer.score_users(batch) for name, scorer in scorers.items()})
         if on_progress is not None:
             on_progress(done, len(stream))
     expected = dataset.num_users - dataset.manifest.num_training_only_users
-    boards = rows.scoreboards(scorer.task_names, expected, Bootstrap(bootstrap_samples))
+    tables = rows.metric_tables(scorer.task_names, expected, Bootstrap(bootstrap_samples))
     return EvaluationResult(
         split=split,
         num_users=expected,
         protocol=_protocol(dataset, max_events, bootstrap_samples),
-        model=boards.pop("model"),
-        baselines=boards,
+        model=tables.pop("model"),
+        baselines=tables,
         planted_optimum=read_planted_optimum(dataset.path, split) if comparisons else None,
     )
 
@@ -129,10 +129,10 @@ class _Rows:
     def add(self, batch: EvaluationBatch, scores: dict[str, UserScores]) -> None:
         self._user_ids.append(batch.batch.user_ids)
         self._labels.append(target_labels(batch.batch, self._task_labels))
-        for name, of_contender in scores.items():
-            self._scores[name].append(of_contender)
+        for name, of_scorer in scores.items():
+            self._scores[name].append(of_scorer)
 
-    def scoreboards(self, task_names: list[str], expected: int, bootstrap: Bootstrap) -> dict[str, Scoreboard]:
+    def metric_tables(self, task_names: list[str], expected: int, bootstrap: Bootstrap) -> dict[str, MetricTable]:
         """Figures over the rows of all ranks, in the order of user ids; collective."""
         user_ids, order = _gathered(self._user_ids).sort()
         if user_ids.numel() != expected or user_ids.unique().numel() != expected:
@@ -141,17 +141,17 @@ class _Rows:
                 f"but {expected} have a held-out event"
             )
         labels = _gathered(self._labels)[order]
-        boards = {}
+        tables = {}
         for name, scores in self._scores.items():
             ranks = _gathered([each.ranks for each in scores])[order]
             logits = _gathered([each.logits for each in scores])[order]
             columns = {task: (logits[:, a], labels[:, a]) for a, task in enumerate(task_names)}
-            boards[name] = Scoreboard(
-                retrieval_figures(ranks, bootstrap),
-                {task: ranking_figures(*column, bootstrap) for task, column in columns.items()},
+            tables[name] = MetricTable(
+                retrieval_metrics(ranks, bootstrap),
+                {task: ranking_metrics(*column, bootstrap) for task, column in columns.items()},
                 {task: calibration_bins(*column) for task, column in columns.items()},
             )
-        return boards
+        return tables
 
 
 def _gathered(parts: list[Tensor]) -> Tensor:

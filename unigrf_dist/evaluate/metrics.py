@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unigrf_dist.evaluate.bootstrap import Bootstrap, Statistic
-from unigrf_dist.evaluate.figures import CalibrationBin, Figure
+from unigrf_dist.evaluate.metric import CalibrationBin, Metric
 
 HIT_RATE_AT = (1, 10, 50, 200)
 NDCG_AT = (10, 50, 200)
-RETRIEVAL_FIGURES = (*(f"hr@{k}" for k in HIT_RATE_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
-RANKING_FIGURES = ("auc", "log_loss", "calibration", "ece")
+RETRIEVAL_METRICS = (*(f"hr@{k}" for k in HIT_RATE_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
+RANKING_METRICS = ("auc", "log_loss", "calibration", "ece")
 _NUM_BINS = 10
 
 
@@ -28,7 +28,7 @@ def rank_from_counts(better: Tensor, equal: Tensor) -> Tensor:
     return 1 + better + (equal + 1) // 2
 
 
-def retrieval_figures(ranks: Tensor, bootstrap: Bootstrap) -> dict[str, Figure]:
+def retrieval_metrics(ranks: Tensor, bootstrap: Bootstrap) -> dict[str, Metric]:
     """Hit rates, NDCG and MRR of one relevant item per user.
 
     ``hr@k`` = share of ranks up to k; ``ndcg@k`` = mean of ``1 / log2(1 + rank)`` where the rank is up to k,
@@ -44,13 +44,13 @@ def retrieval_figures(ranks: Tensor, bootstrap: Bootstrap) -> dict[str, Figure]:
     per_user |= {f"ndcg@{k}": gain * (ranks <= k) for k in NDCG_AT}
     per_user["mrr"] = 1 / exact
     if ranks.numel() == 0:
-        return {name: Figure(None, reason="no users") for name in per_user}
+        return {name: Metric(None, reason="no users") for name in per_user}
     values = torch.stack(list(per_user.values()), dim=1)
-    figures = bootstrap.figures(lambda counts: counts @ values / ranks.numel(), ranks.numel())
-    return dict(zip(per_user, figures, strict=True))
+    metrics = bootstrap.metrics(lambda counts: counts @ values / ranks.numel(), ranks.numel())
+    return dict(zip(per_user, metrics, strict=True))
 
 
-def ranking_figures(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dict[str, Figure]:
+def ranking_metrics(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dict[str, Metric]:
     """AUC, log loss and calibration of one prediction per user.
 
     ``auc`` = share of (positive, negative) pairs in the right order, equal logits counting half; ``log_loss``
@@ -66,7 +66,7 @@ def ranking_figures(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
     logits, order = logits.sort(stable=True)
     labels = labels[order]
     if labels.numel() == 0:
-        return {name: Figure(None, reason="no labels") for name in RANKING_FIGURES}
+        return {name: Metric(None, reason="no labels") for name in RANKING_METRICS}
     probability = logits.sigmoid()
     losses = F.softplus(logits) - labels * logits
     deviation = F.one_hot(_bin_of(probability), _NUM_BINS).double() * (probability - labels)[:, None]
@@ -79,14 +79,14 @@ def ranking_figures(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
         ece = (counts @ deviation).abs().sum(1) / num
         return torch.stack([auc(counts), counts @ losses / num, ratio, ece], dim=1)
 
-    figures = dict(zip(RANKING_FIGURES, bootstrap.figures(statistic, labels.numel()), strict=True))
+    metrics = dict(zip(RANKING_METRICS, bootstrap.metrics(statistic, labels.numel()), strict=True))
     positives = int(labels.sum())
     if positives in (0, labels.numel()):
         kind = "negative" if positives == 0 else "positive"
-        figures["auc"] = Figure(None, reason=f"all {labels.numel()} labels are {kind}")
+        metrics["auc"] = Metric(None, reason=f"all {labels.numel()} labels are {kind}")
     if positives == 0:
-        figures["calibration"] = Figure(None, reason="no label is positive")
-    return figures
+        metrics["calibration"] = Metric(None, reason="no label is positive")
+    return metrics
 
 
 def calibration_bins(logits: Tensor, labels: Tensor) -> list[CalibrationBin]:

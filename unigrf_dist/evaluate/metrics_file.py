@@ -35,7 +35,7 @@ def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step:
         "num_users": result.num_users,
         "protocol": result.protocol,
         "model": result.model.to_dict(),
-        "baselines": {name: board.to_dict() for name, board in result.baselines.items()},
+        "baselines": {name: table.to_dict() for name, table in result.baselines.items()},
         "planted_optimum": result.planted_optimum,
         "calibration_bins": {
             task: [asdict(each) for each in bins] for task, bins in result.model.calibration_bins.items()

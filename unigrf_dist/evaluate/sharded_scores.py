@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.errors import UserError
-from unigrf_dist.evaluate.collective import Collective
 from unigrf_dist.evaluate.fixed_point import exact_norms, to_fixed_point
+from unigrf_dist.ranks.collective import Collective
 
 SMALLEST_NORM = 1e-6
 """Vectors are normalised as ``x / max(||x||, 1e-6)``, exactly as in the loss."""

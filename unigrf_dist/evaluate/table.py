@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from unigrf_dist.evaluate.evaluator import EvaluationResult
-from unigrf_dist.evaluate.figures import Figure
+from unigrf_dist.evaluate.metric import Metric
 
-CONTENDER_TITLES = {"popularity": "popularity", "most_recent": "most recent"}
+BASELINE_TITLES = {"popularity": "popularity", "most_recent": "most recent"}
 ABSENT = "–"
 
 
@@ -21,8 +21,8 @@ class _Section:
     """Rows that belong together: retrieval, or one ranking task."""
 
     title: str
-    model: Mapping[str, Figure]
-    baselines: list[dict[str, Figure]]
+    model: Mapping[str, Metric]
+    baselines: list[dict[str, Metric]]
     optimum: Mapping[str, float]
 
 
@@ -40,16 +40,16 @@ def result_table(result: EvaluationResult) -> Table:
     if level:
         table.add_column(f"{level:.0%} interval", justify="right", style="dim", no_wrap=True)
     for name in result.baselines:
-        table.add_column(CONTENDER_TITLES.get(name, name).replace(" ", "\n"), justify="right")
+        table.add_column(BASELINE_TITLES.get(name, name).replace(" ", "\n"), justify="right")
     optimum = result.planted_optimum
     if optimum is not None:
         table.add_column("best\npossible", justify="right", style="green")
     for section in _sections(result):
         table.add_row(f"[bold]{escape(section.title)}[/]")
-        for name, figure in section.model.items():
-            cells = [f"  {name}", _number(figure.value)]
-            cells += [_interval(figure)] if level else []
-            cells += [_number(board[name].value) for board in section.baselines]
+        for name, metric in section.model.items():
+            cells = [f"  {name}", _number(metric.value)]
+            cells += [_interval(metric)] if level else []
+            cells += [_number(table[name].value) for table in section.baselines]
             cells += [_number(section.optimum.get(name))] if optimum is not None else []
             table.add_row(*cells)
         table.add_section()
@@ -57,18 +57,18 @@ def result_table(result: EvaluationResult) -> Table:
 
 
 def _sections(result: EvaluationResult) -> list[_Section]:
-    boards, optimum = result.baselines.values(), result.planted_optimum or {"retrieval": {}, "ranking": {}}
+    tables, optimum = result.baselines.values(), result.planted_optimum or {"retrieval": {}, "ranking": {}}
     retrieval = _Section(
-        "retrieval", result.model.retrieval, [board.retrieval for board in boards], optimum["retrieval"]
+        "retrieval", result.model.retrieval, [table.retrieval for table in tables], optimum["retrieval"]
     )
     return [retrieval] + [
-        _Section(task, figures, [board.ranking[task] for board in boards], optimum["ranking"].get(task, {}))
-        for task, figures in result.model.ranking.items()
+        _Section(task, metrics, [table.ranking[task] for table in tables], optimum["ranking"].get(task, {}))
+        for task, metrics in result.model.ranking.items()
     ]
 
 
-def _interval(figure: Figure) -> str:
-    return ABSENT if figure.low is None else f"{_number(figure.low)}–{_number(figure.high)}"
+def _interval(metric: Metric) -> str:
+    return ABSENT if metric.low is None else f"{_number(metric.low)}–{_number(metric.high)}"
 
 
 def _number(value: float | None) -> str:
@@ -83,8 +83,8 @@ def _caption(result: EvaluationResult) -> str:
         lines.append(f"time of the query {visible} to the model")
     undefined: dict[str, list[str]] = {}
     for section in _sections(result):
-        for name, figure in section.model.items():
-            if figure.reason:
-                undefined.setdefault(f"{section.title}: {figure.reason}", []).append(name)
+        for name, metric in section.model.items():
+            if metric.reason:
+                undefined.setdefault(f"{section.title}: {metric.reason}", []).append(name)
     lines += [f"no {', '.join(names)} of {why}" for why, names in undefined.items()]
     return escape("; ".join(lines))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data import Dataset, JaggedBatch, TrainStream
-from unigrf_dist.evaluate.collective import Collective
+from unigrf_dist.ranks.collective import Collective
 
 NEVER = torch.iinfo(torch.int64).min
 _BATCH_USERS = 1024

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.tokens import TokenLayout
-from unigrf_kernels.dropout import seeded_dropout
-from unigrf_kernels.jagged_attention import jagged_attention
-from unigrf_kernels.llama_layer import rms_norm, rotary, swiglu
+from unigrf_kernels.ops.dropout import seeded_dropout
+from unigrf_kernels.ops.jagged_attention import jagged_attention
+from unigrf_kernels.ops.llama_layer import rms_norm, rotary, swiglu
 
 _INIT_STD = 0.02
 _SEEDS_PER_BLOCK = 2

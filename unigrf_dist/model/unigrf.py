@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import Config
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.backbone import build_backbone
-from unigrf_dist.model.entries import Entries, next_item_entries
-from unigrf_dist.model.lesson import Lesson, make_lesson, next_proposals
 from unigrf_dist.model.tokens import TokenLayout, has_next_event, pack, token_layout
-from unigrf_dist.objective.enhancer import Proposals
-from unigrf_dist.objective.negative_mask import liked_columns, met_columns
+from unigrf_dist.objective.enhancer.candidates import Candidates
+from unigrf_dist.objective.enhancer.targets import EnhancerTargets, enhancer_targets, next_candidates
+from unigrf_dist.objective.negative_mask import above_threshold_masks, seen_negative_masks
 from unigrf_dist.objective.negatives import Negatives
+from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs
 from unigrf_dist.phases import Phases
-from unigrf_kernels.dropout import seeded_dropout
-from unigrf_kernels.joint_loss import joint_loss
+from unigrf_kernels.ops.dropout import seeded_dropout
+from unigrf_kernels.ops.joint_loss import joint_loss
 
 _INIT_STD = 0.02
 
@@ -86,7 +86,7 @@ class UniGRF(nn.Module):
         batch: JaggedBatch,
         negatives: Negatives | None = None,
         negative_vectors: Tensor | None = None,
-        proposals: Proposals | None = None,
+        candidates: Candidates | None = None,
         side: Tensor | None = None,
         seed: int | None = None,
     ) -> tuple[Tensor | None, ...]:
@@ -109,32 +109,37 @@ class UniGRF(nn.Module):
             favourites the enhancer gave, and ``[B, C]`` the users' next proposals, None without an enhancer.
             Without negatives: the fields of ``SequenceScores``.
         """
-        num_candidates = 0 if proposals is None else proposals.ids.shape[1]
+        num_candidates = 0 if candidates is None else candidates.ids.shape[1]
         layout = self._layout(batch, num_candidates)
-        hidden = self.encode(items if side is None else items + side, batch, layout, proposals, seed)
+        hidden = self.encode(items if side is None else items + side, batch, layout, candidates, seed)
         if negatives is None:
             return self._scores(hidden, batch)
         assert negative_vectors is not None
-        lesson = None if proposals is None else self._lesson(hidden, layout, batch, proposals)
+        targets = None if candidates is None else self._enhancer_targets(hidden, layout, batch, candidates)
         with self.phases("loss"):
-            losses = self._losses(hidden, layout, items, batch, negatives, negative_vectors, lesson)
+            losses = self._losses(hidden, layout, items, batch, negatives, negative_vectors, targets)
         if self.objective.enhancer is None:
             return *losses, None
         with self.phases("enhancer"):
-            return *losses, next_proposals(
+            return *losses, next_candidates(
                 hidden,
                 layout,
                 batch,
                 negatives,
                 negative_vectors,
-                proposals,
+                candidates,
                 config=self.objective.enhancer,
                 retrieval=self.objective.retrieval,
                 num_items=self.num_items,
             )
 
     def encode(
-        self, items: Tensor, batch: JaggedBatch, layout: TokenLayout, proposals: Proposals | None, seed: int | None
+        self,
+        items: Tensor,
+        batch: JaggedBatch,
+        layout: TokenLayout,
+        candidates: Candidates | None,
+        seed: int | None,
     ) -> Tensor:
         """``[E, D]`` item vectors → ``[T, D]`` hidden states of the tokens."""
         asked = torch.cat([layout.positions, batch.lengths.clamp_max(self.positions.num_embeddings - 1)])
@@ -144,7 +149,7 @@ class UniGRF(nn.Module):
         behaviour_tokens = self.behaviours(batch.behaviours) + (
             item_tokens if self.behaviours_carry_items else positions
         )
-        candidate_tokens = None if proposals is None else self._candidate_tokens(proposals, behind)
+        candidate_tokens = None if candidates is None else self._candidate_tokens(candidates, behind)
         tokens = pack(item_tokens, behaviour_tokens, candidate_tokens, layout.order)
         if seed is not None:
             tokens = seeded_dropout(tokens, dropout=self.dropout, seed=seed, implementation=self.kernel)
@@ -167,20 +172,22 @@ class UniGRF(nn.Module):
             num_candidates=num_candidates,
         )
 
-    def _candidate_tokens(self, proposals: Proposals, positions: Tensor) -> Tensor:
+    def _candidate_tokens(self, candidates: Candidates, positions: Tensor) -> Tensor:
         """``[B C, D]``: candidates stand where the user's next item would, and are asked, not learnt from."""
-        vectors = proposals.vectors if proposals.side is None else proposals.vectors + proposals.side
+        vectors = candidates.vectors if candidates.side is None else candidates.vectors + candidates.side
         vectors = vectors.to(positions.dtype) * self.item_scale
         return (vectors + positions[:, None]).detach().flatten(0, 1)
 
-    def _lesson(self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch, proposals: Proposals) -> Lesson:
+    def _enhancer_targets(
+        self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch, candidates: Candidates
+    ) -> EnhancerTargets:
         assert self.objective.enhancer is not None
         with self.phases("enhancer"):
-            return make_lesson(
+            return enhancer_targets(
                 hidden,
                 layout,
                 batch,
-                proposals,
+                candidates,
                 head_weight=self.head_weight[0],
                 head_bias=self.head_bias[0],
                 config=self.objective.enhancer,
@@ -195,20 +202,20 @@ class UniGRF(nn.Module):
         batch: JaggedBatch,
         negatives: Negatives,
         negative_vectors: Tensor,
-        lesson: Lesson | None,
+        targets: EnhancerTargets | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         retrieval = self.objective.retrieval
-        entries = next_item_entries(hidden, layout, items, batch)
-        taught: dict[str, Tensor] = {}
-        if lesson is not None:
+        entries = next_item_pairs(hidden, layout, items, batch)
+        observed: dict[str, Tensor] = {}
+        if targets is not None:
             assert self.objective.enhancer is not None
-            entries = entries.and_favourites(lesson, self.objective.enhancer.soft_weight)
-            taught = {
+            entries = entries.with_soft_positives(targets, self.objective.enhancer.soft_weight)
+            observed = {
                 "retrieval_users": entries.users,
-                "user_negatives": lesson.hard_vectors,
-                "user_negative_ids": lesson.hard_ids,
+                "user_negatives": targets.hard_vectors,
+                "user_negative_ids": targets.hard_ids,
             }
-        mask, mask_rows = self._negative_mask(entries, batch, negatives, lesson)
+        mask, mask_rows = self._negative_mask(entries, batch, negatives, targets)
         log_q = negatives.item_log_q
         loss = joint_loss(
             hidden,
@@ -230,22 +237,26 @@ class UniGRF(nn.Module):
             labels=self.labels[batch.behaviours].float(),
             task_weights=self.task_weights,
             implementation=self.kernel,
-            **taught,
+            **observed,
         )
-        given = hidden.new_zeros(2, dtype=torch.float32) if lesson is None else lesson.counts()
+        given = hidden.new_zeros(2, dtype=torch.float32) if targets is None else targets.counts()
         sq_norms = torch.stack([loss.retrieval_sq_norm, loss.ranking_sq_norm])
         return loss.retrieval_sum, loss.ranking_sum, torch.cat([sq_norms, given])
 
     def _negative_mask(
-        self, entries: Entries, batch: JaggedBatch, negatives: Negatives, lesson: Lesson | None
+        self,
+        entries: QueryPositivePairs,
+        batch: JaggedBatch,
+        negatives: Negatives,
+        targets: EnhancerTargets | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """What the entries must not be told from: bit masks, and which of them holds for each entry."""
         liked = None
-        if lesson is not None:
-            liked = liked_columns(lesson.liked_ids, negatives, num_items=self.num_items)
-        if not self.objective.retrieval.leave_out_met or not batch.num_events:
+        if targets is not None:
+            liked = above_threshold_masks(targets.above_threshold_ids, negatives, num_items=self.num_items)
+        if not self.objective.retrieval.mask_seen_negatives or not batch.num_events:
             return liked, None if liked is None else entries.users
-        met = met_columns(batch, negatives, num_items=self.num_items)
+        met = seen_negative_masks(batch, negatives, num_items=self.num_items)
         if liked is not None:
             met |= liked[entries.users[: batch.num_events]]
         return met, entries.events

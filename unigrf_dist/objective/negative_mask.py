@@ -19,36 +19,40 @@ from unigrf_dist.objective.negatives import Negatives
 _WORD_BITS = 32
 
 
-def met_columns(batch: JaggedBatch, negatives: Negatives, *, num_items: int) -> Tensor:
+def seen_negative_masks(batch: JaggedBatch, negatives: Negatives, *, num_items: int) -> Tensor:
     """``[E, W]`` int32, at each event the negatives that its user has met by then.
 
     Those before the batch's window count where the batch holds them.
     """
     users = torch.arange(batch.num_users, device=batch.device)
     of_event = users.repeat_interleave(batch.lengths, output_size=batch.num_events)
-    met_users, items = (torch.cat(parts) for parts in zip(*met_items(batch), strict=True))
+    seen_users, items = (torch.cat(parts) for parts in zip(*seen_items(batch), strict=True))
     # What lies before the window has been met at the window's first event.
     events = torch.arange(batch.num_events, device=batch.device)
-    met_at = torch.cat([batch.offsets[met_users[: len(items) - len(events)]], events])
-    is_first = _first_occurrences(met_users * num_items + items)
+    seen_at = torch.cat([batch.offsets[seen_users[: len(items) - len(events)]], events])
+    is_first = _first_occurrences(seen_users * num_items + items)
     met = torch.zeros(batch.num_events, _num_words(negatives.ids), dtype=torch.int32, device=batch.device)
     if negatives.distinct:
         word, bit = _place(torch.where(is_first, items, -1), negatives, num_items)
-        met.index_put_((met_at, word), bit, accumulate=True)
+        met.index_put_((seen_at, word), bit, accumulate=True)
     else:
-        met.index_add_(0, met_at, torch.where(is_first[:, None], _matching_columns(items, negatives.ids), 0))
+        met.index_add_(0, seen_at, torch.where(is_first[:, None], _matching_columns(items, negatives.ids), 0))
     # A bit is set once per user, so sums are unions; what runs over from user to user modulo 2^32 cancels.
     running = torch.nn.functional.pad(met.cumsum(0, dtype=torch.int32), (0, 0, 1, 0))
     return running[1:] - running[batch.offsets[:-1]][of_event]
 
 
-def liked_columns(liked_ids: Tensor, negatives: Negatives, *, num_items: int) -> Tensor:
+def above_threshold_masks(above_threshold_ids: Tensor, negatives: Negatives, *, num_items: int) -> Tensor:
     """``[B, C]`` items, -1 for none → ``[B, W]`` int32, the negatives that are among each user's."""
     if not negatives.distinct:
-        columns = _matching_columns(liked_ids.flatten(), negatives.ids)
-        return reduce(torch.bitwise_or, columns.unflatten(0, liked_ids.shape).unbind(1))
-    liked = torch.zeros(len(liked_ids), _num_words(negatives.ids), dtype=torch.int32, device=liked_ids.device)
-    for word, bit in zip(*(part.unbind(1) for part in _place(liked_ids, negatives, num_items)), strict=True):
+        columns = _matching_columns(above_threshold_ids.flatten(), negatives.ids)
+        return reduce(torch.bitwise_or, columns.unflatten(0, above_threshold_ids.shape).unbind(1))
+    liked = torch.zeros(
+        len(above_threshold_ids), _num_words(negatives.ids), dtype=torch.int32, device=above_threshold_ids.device
+    )
+    for word, bit in zip(
+        *(part.unbind(1) for part in _place(above_threshold_ids, negatives, num_items)), strict=True
+    ):
         there = liked.gather(1, word[:, None])
         liked.scatter_(1, word[:, None], there | bit[:, None])
     return liked
@@ -72,13 +76,13 @@ def _matching_columns(items: Tensor, negative_ids: Tensor) -> Tensor:
     return found
 
 
-def met_items(batch: JaggedBatch) -> list[tuple[Tensor, Tensor]]:
+def seen_items(batch: JaggedBatch) -> list[tuple[Tensor, Tensor]]:
     """Pairs of user and item: those before the window, where the batch holds them, and those of the events."""
     users = torch.arange(batch.num_users, device=batch.device)
     met = [(users.repeat_interleave(batch.lengths, output_size=batch.num_events), batch.item_ids)]
-    if batch.older_item_ids is not None and batch.older_offsets is not None:
-        older = users.repeat_interleave(batch.older_offsets.diff(), output_size=batch.older_item_ids.numel())
-        met.insert(0, (older, batch.older_item_ids))
+    if batch.prior_item_ids is not None and batch.prior_offsets is not None:
+        older = users.repeat_interleave(batch.prior_offsets.diff(), output_size=batch.prior_item_ids.numel())
+        met.insert(0, (older, batch.prior_item_ids))
     return met
 
 

@@ -74,8 +74,8 @@ class AdaptiveWeighter:
         self._steps = 0
 
     def observe(self, losses: Tensor, grad_norms: Tensor) -> None:
-        taught = torch.isfinite(losses) & torch.isfinite(grad_norms) & (grad_norms > 0)
-        wanted = self._wanted(losses, grad_norms, taught)
+        observed = torch.isfinite(losses) & torch.isfinite(grad_norms) & (grad_norms > 0)
+        wanted = self._wanted(losses, grad_norms, observed)
         self._steps += 1
         if self._steps <= self.config.warmup_steps:
             return
@@ -87,7 +87,7 @@ class AdaptiveWeighter:
         first = mixed[:1].clamp(least, NUM_TASKS - least)
         self.weights = torch.cat([first, NUM_TASKS - first])
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, taught: Tensor) -> Tensor:
+    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
         """``[2]`` proportions of the tasks, positive and finite; updates what the strategy remembers."""
         raise NotImplementedError
 
@@ -119,9 +119,9 @@ class GradientWeighter(AdaptiveWeighter):
         self._norms = SmoothedMean(config.smoothing, NUM_TASKS, device)
         self._losses = SmoothedMean(config.smoothing, NUM_TASKS, device)
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, taught: Tensor) -> Tensor:
-        self._norms.add(grad_norms, taught)
-        self._losses.add(losses, taught)
+    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
+        self._norms.add(grad_norms, observed)
+        self._losses.add(losses, observed)
         known = self._norms.known
         rate = torch.where(known, self._losses.mean / self._losses.first, 1.0)
         wanted = self.prior * (rate / rate.mean()) ** self.config.gamma / self._norms.mean
@@ -142,8 +142,8 @@ class DescentRateWeighter(AdaptiveWeighter):
         super().__init__(config, device)
         self._windows = WindowMeans(config.window_steps, NUM_TASKS, device)
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, taught: Tensor) -> Tensor:
-        self._windows.add(losses, taught)
+    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
+        self._windows.add(losses, observed)
         return self.prior * torch.softmax(self._windows.ratio / self.config.temperature, dim=0)
 
     def _memory(self) -> dict[str, Any]:
@@ -161,8 +161,8 @@ class UncertaintyWeighter(AdaptiveWeighter):
         super().__init__(config, device)
         self._losses = SmoothedMean(config.smoothing, NUM_TASKS, device)
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, taught: Tensor) -> Tensor:
-        self._losses.add(losses, taught)
+    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
+        self._losses.add(losses, observed)
         wanted = self.prior / self._losses.mean
         return torch.where(self._losses.known.all(), wanted, self.prior)
 

@@ -23,11 +23,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Key:
-    """A line of a chart's key: its colour, its name and a figure worth reading."""
+    """A line of a chart's key: its colour, its name and a value worth reading."""
 
     colour: str
     name: str
-    figure: str = ""
+    value: str = ""
 
 
 @dataclass(frozen=True)

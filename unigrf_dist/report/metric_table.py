@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from unigrf_dist.evaluate.table import CONTENDER_TITLES
+from unigrf_dist.evaluate.table import BASELINE_TITLES
 from unigrf_dist.report.words import DASH, metric_name, number
 
 Record = Mapping[str, Any]
@@ -30,7 +30,7 @@ class _Section:
 def metric_table(record: Record) -> str:
     """HTML of one split of ``metrics.json``."""
     baselines, optimum = record["baselines"], record["planted_optimum"]
-    titles = ["model", "95 % interval"] + [CONTENDER_TITLES.get(name, name) for name in baselines]
+    titles = ["model", "95 % interval"] + [BASELINE_TITLES.get(name, name) for name in baselines]
     titles += ["best possible"] if optimum is not None else []
     head = "".join(f"<th>{escape(title)}</th>" for title in ["", *titles])
     sections = [
@@ -38,14 +38,14 @@ def metric_table(record: Record) -> str:
             "Retrieval",
             "retrieval",
             record["model"]["retrieval"],
-            [board["retrieval"] for board in baselines.values()],
+            [table["retrieval"] for table in baselines.values()],
             optimum["retrieval"] if optimum is not None else None,
         )
     ]
-    for task, figures in record["model"]["ranking"].items():
-        boards = [board["ranking"][task] for board in baselines.values()]
+    for task, metrics in record["model"]["ranking"].items():
+        tables = [table["ranking"][task] for table in baselines.values()]
         best = optimum["ranking"].get(task, {}) if optimum is not None else None
-        sections.append(_Section(f"Ranking: {task}", "ranking", figures, boards, best))
+        sections.append(_Section(f"Ranking: {task}", "ranking", metrics, tables, best))
     body = "".join(_section(section, 1 + len(titles)) for section in sections)
     return f'<div class="card scroll"><table><thead><tr>{head}</tr></thead>{body}</table></div>'
 
@@ -64,15 +64,15 @@ def protocol_words(record: Record) -> str:
 
 def _section(section: _Section, num_columns: int) -> str:
     rows = [f'<tr><th colspan="{num_columns}">{escape(section.title)}</th></tr>']
-    for name, figure in section.model.items():
-        values = [figure["value"], *(board.get(name, {}).get("value") for board in section.baselines)]
+    for name, metric in section.model.items():
+        values = [metric["value"], *(table.get(name, {}).get("value") for table in section.baselines)]
         if section.optimum is not None:
             values.append(section.optimum.get(name))
         full = max((value for value in values if value is not None), default=0.0)
         full = full if name.startswith(_WITH_BARS) else 0.0
-        interval = DASH if figure["low"] is None else f"{number(figure['low'])} – {number(figure['high'])}"
+        interval = DASH if metric["low"] is None else f"{number(metric['low'])} – {number(metric['high'])}"
         cells = [f"<td>{escape(metric_name(name))}</td>"]
-        cells.append(_cell("model", values[0], full, figure.get("reason", "")))
+        cells.append(_cell("model", values[0], full, metric.get("reason", "")))
         cells.append(f'<td class="interval">{interval}</td>')
         cells += [_cell("baseline", value, full) for value in values[1 : 1 + len(section.baselines)]]
         if section.optimum is not None:

@@ -64,16 +64,16 @@ def training_section(data: RunData) -> str:
         training_chart("Learning rate", x, rate, x_label=label, scale="from zero", smooth=False),
         training_chart("Events per second", x, speed, x_label=label, scale="from zero"),
     ]
-    lessons = [
+    enhancer_counts = [
         line(name, key, colour)
         for name, key, colour in (
             ("hard negatives", "hard_negatives", SERIES[3]),
-            ("favourites", "favourites", SERIES[1]),
+            ("soft_positives", "soft_positives", SERIES[1]),
         )
     ]
-    if any(np.nansum(each.values) > 0 for each in lessons):
+    if any(np.nansum(each.values) > 0 for each in enhancer_counts):
         charts.append(
-            training_chart("Given by the enhancer, per step", x, lessons, x_label=label, scale="from zero")
+            training_chart("Given by the enhancer, per step", x, enhancer_counts, x_label=label, scale="from zero")
         )
     if data.log.exact_norms:
         charts.append(_estimate_chart(data))
@@ -207,7 +207,7 @@ def _grid(charts: Sequence[Chart]) -> str:
 def _figure(chart: Chart) -> str:
     keys = "".join(
         f'<span><i style="background:{css_colour(key.colour)}"></i>{escape(key.name)}'
-        f"<b>{escape(key.figure)}</b></span>"
+        f"<b>{escape(key.value)}</b></span>"
         for key in chart.keys
     )
     keys = f'<div class="keys">{keys}</div>' if keys else ""

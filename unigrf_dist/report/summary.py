@@ -42,28 +42,28 @@ def _evaluated(record: dict[str, Any]) -> list[_Card]:
     baseline = record["baselines"].get("popularity")
     optimum = record["planted_optimum"]
 
-    def more(figure: dict[str, Any], popular: dict[str, Any], best: float | None) -> list[str]:
-        interval = f"95 %: {number(figure['low'])} – {number(figure['high'])}"
-        lines = [interval] if figure["low"] is not None else []
+    def more(metric: dict[str, Any], popular: dict[str, Any], best: float | None) -> list[str]:
+        interval = f"95 %: {number(metric['low'])} – {number(metric['high'])}"
+        lines = [interval] if metric["low"] is not None else []
         lines += [f"popularity {number(popular['value'])}"] if popular else []
         return lines + ([f"best possible {number(best)}"] if best is not None else [])
 
     cards = []
     for name in _RETRIEVAL_CARDS:
-        figure = record["model"]["retrieval"][name]
+        metric = record["model"]["retrieval"][name]
         popular = baseline["retrieval"][name] if baseline else {}
         best = optimum["retrieval"].get(name) if optimum else None
-        cards.append(_Card(metric_name(name), "retrieval", figure["value"], more(figure, popular, best)))
-    task, figures = next(iter(record["model"]["ranking"].items()))
+        cards.append(_Card(metric_name(name), "retrieval", metric["value"], more(metric, popular, best)))
+    task, metrics = next(iter(record["model"]["ranking"].items()))
     popular = baseline["ranking"][task]["auc"] if baseline else {}
     best = optimum["ranking"].get(task, {}).get("auc") if optimum else None
-    return [*cards, _Card(f"AUC, {task}", "ranking", figures["auc"]["value"], more(figures["auc"], popular, best))]
+    return [*cards, _Card(f"AUC, {task}", "ranking", metrics["auc"]["value"], more(metrics["auc"], popular, best))]
 
 
 def _logged(record: dict[str, Any]) -> list[_Card]:
     cards = [_Card(metric_name(name), "retrieval", record["retrieval"][name], []) for name in _RETRIEVAL_CARDS]
-    task, figures = next(iter(record["ranking"].items()))
-    return [*cards, _Card(f"AUC, {task}", "ranking", figures["auc"], [])]
+    task, metrics = next(iter(record["ranking"].items()))
+    return [*cards, _Card(f"AUC, {task}", "ranking", metrics["auc"], [])]
 
 
 def _cards(cards: list[_Card], where: str) -> str:

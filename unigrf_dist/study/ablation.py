@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from unigrf_dist.study.figures import RunFigures
 from unigrf_dist.study.plot import draw_differences
 from unigrf_dist.study.results import compare, comparison_record, write_results
+from unigrf_dist.study.run_metrics import RunMetrics
 from unigrf_dist.study.runner import Failure
 from unigrf_dist.study.schema import Ablation
 from unigrf_dist.study.table import differences_table, markdown, means_table
@@ -18,7 +18,7 @@ from unigrf_dist.study.table import differences_table, markdown, means_table
 
 def report(
     study: Ablation,
-    runs: Sequence[RunFigures],
+    runs: Sequence[RunMetrics],
     missing: Sequence[str],
     failures: Sequence[Failure],
     *,

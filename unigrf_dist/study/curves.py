@@ -12,9 +12,9 @@ import numpy as np
 from unigrf_dist.config import load_config
 from unigrf_dist.data import open_dataset
 from unigrf_dist.report.words import metric_name
-from unigrf_dist.study.figures import RunFigures
 from unigrf_dist.study.flops import epoch_flops
 from unigrf_dist.study.power_law import PowerLaw, fit_power_law
+from unigrf_dist.study.run_metrics import RunMetrics
 from unigrf_dist.study.schema import Scaling
 from unigrf_dist.study.statistics import LESS_IS_BETTER
 from unigrf_dist.train.run_folder import CONFIG_FILE
@@ -34,7 +34,7 @@ class SizedRun:
         flops: of its whole training.
     """
 
-    run: RunFigures
+    run: RunMetrics
     blocks: int
     width: int
     flops: float
@@ -62,7 +62,7 @@ class Curve:
     laws: Mapping[Against, PowerLaw | str]
 
 
-def sized_runs(runs: Sequence[RunFigures]) -> list[SizedRun]:
+def sized_runs(runs: Sequence[RunMetrics]) -> list[SizedRun]:
     """Runs with their costs, read from their configurations and data."""
     found, flops = [], {}
     for run in runs:

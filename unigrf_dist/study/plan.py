@@ -10,7 +10,7 @@ from unigrf_dist.config import Config, load_config
 from unigrf_dist.data import Dataset, open_dataset
 from unigrf_dist.errors import UserError
 from unigrf_dist.study.schema import Study, Variant, as_words
-from unigrf_dist.train.fit import task_labels, users_per_rank
+from unigrf_dist.train.checks import task_labels, users_per_rank
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unigrf_dist.errors import UserError
-from unigrf_dist.study.figures import Interval, RunFigures
+from unigrf_dist.study.run_metrics import Interval, RunMetrics
 from unigrf_dist.study.runner import Failure
 from unigrf_dist.study.schema import Ablation, Variant
 from unigrf_dist.study.statistics import LEVEL, Difference, Estimate, estimate, paired_difference
@@ -52,7 +52,7 @@ class Comparison:
     baseline: str
     variants: Mapping[str, Variant]
     cells: dict[str, dict[str, Cell]]
-    runs: Sequence[RunFigures]
+    runs: Sequence[RunMetrics]
     seeds: dict[str, list[int]]
     missing: Sequence[str]
     failures: Sequence[Failure]
@@ -64,7 +64,7 @@ class Comparison:
 
 
 def compare(
-    study: Ablation, runs: Sequence[RunFigures], *, missing: Sequence[str] = (), failures: Sequence[Failure] = ()
+    study: Ablation, runs: Sequence[RunMetrics], *, missing: Sequence[str] = (), failures: Sequence[Failure] = ()
 ) -> Comparison:
     """Tabulate finished runs."""
     variants = study.runs()
@@ -79,7 +79,7 @@ def compare(
     return Comparison(study.metrics, study.baseline, variants, cells, runs, seeds, missing, failures)
 
 
-def _cell(metric: str, runs: Sequence[RunFigures], baseline: Sequence[RunFigures], name: str) -> Cell | None:
+def _cell(metric: str, runs: Sequence[RunMetrics], baseline: Sequence[RunMetrics], name: str) -> Cell | None:
     values = _by_seed(metric, runs)
     if not values:
         return None
@@ -90,7 +90,7 @@ def _cell(metric: str, runs: Sequence[RunFigures], baseline: Sequence[RunFigures
     return Cell(found, users, difference)
 
 
-def _by_seed(metric: str, runs: Sequence[RunFigures]) -> dict[int, float]:
+def _by_seed(metric: str, runs: Sequence[RunMetrics]) -> dict[int, float]:
     values = {run.seed: run.value(metric) for run in runs}
     return {seed: value for seed, value in values.items() if value is not None}
 

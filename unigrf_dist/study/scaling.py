@@ -14,10 +14,10 @@ from rich.table import Table
 from unigrf_dist.report.words import metric_name
 from unigrf_dist.study.ablation import say_what_is_missing
 from unigrf_dist.study.curves import Curve, SizedRun, curves, sized_runs
-from unigrf_dist.study.figures import RunFigures
 from unigrf_dist.study.flops import CONVENTION
 from unigrf_dist.study.power_law import PowerLaw
 from unigrf_dist.study.results import write_results
+from unigrf_dist.study.run_metrics import RunMetrics
 from unigrf_dist.study.runner import Failure
 from unigrf_dist.study.scaling_plot import draw_curves
 from unigrf_dist.study.schema import Scaling
@@ -26,7 +26,7 @@ from unigrf_dist.study.statistics import estimate
 
 def report(
     study: Scaling,
-    runs: Sequence[RunFigures],
+    runs: Sequence[RunMetrics],
     missing: Sequence[str],
     failures: Sequence[Failure],
     *,

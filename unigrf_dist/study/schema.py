@@ -15,11 +15,11 @@ from pydantic import Field, field_validator, model_validator
 
 from unigrf_dist.config.loader import read_yaml, validate
 from unigrf_dist.config.schema import Section
-from unigrf_dist.evaluate.metrics import HIT_RATE_AT, NDCG_AT, RANKING_FIGURES
+from unigrf_dist.evaluate.metrics import HIT_RATE_AT, NDCG_AT, RANKING_METRICS
 
 RETRIEVAL_METRICS = (*(f"hr@{k}" for k in HIT_RATE_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
 # Calibration is best at 1: neither more nor less of it is better.
-METRICS = (*RETRIEVAL_METRICS, *(name for name in RANKING_FIGURES if name != "calibration"))
+METRICS = (*RETRIEVAL_METRICS, *(name for name in RANKING_METRICS if name != "calibration"))
 _SHOWN = ("ndcg@10", "hr@10", "hr@50", "mrr", "auc", "log_loss")
 # A variant's name becomes a folder's.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

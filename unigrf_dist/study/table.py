@@ -22,7 +22,7 @@ _SIGNS = {"better": "▲", "worse": "▼", "undecided": "·", "one seed": " "}
 def means_table(found: Comparison) -> Table:
     """Mean and half-width of its interval, one row per variant; fits 80 columns."""
     table = _table("test split: mean ± half-width of the 95 % interval", found.metrics, _seed_note(found))
-    for name in _with_figures(found):
+    for name in _with_metrics(found):
         row = [_two_lines(found.cells[name].get(metric)) for metric in found.metrics]
         table.add_row(escape(_broken(name)), str(len(found.seeds[name])), *row, end_section=True)
     return table
@@ -31,7 +31,7 @@ def means_table(found: Comparison) -> Table:
 def differences_table(found: Comparison) -> Table:
     """Paired difference to the baseline and what it proves, one row per variant."""
     table = _table(f"difference to {found.baseline}, paired by seed", found.metrics, verdict_words())
-    for name in _with_figures(found):
+    for name in _with_metrics(found):
         if name == found.baseline:
             continue
         cells = [found.cells[name].get(metric) for metric in found.metrics]
@@ -62,7 +62,7 @@ def markdown(found: Comparison, *, study: Path, plot: str | None) -> str:
                 [f"**{name}**" if name == found.baseline else name, str(len(found.seeds[name]))]
                 + [_one_line(found.cells[name].get(metric)) for metric in found.metrics]
                 + [found.variants[name].description]
-                for name in _with_figures(found)
+                for name in _with_metrics(found)
             ],
         ),
         *(_differences(found, plot) if plot else []),
@@ -94,7 +94,7 @@ def _differences(found: Comparison, plot: str) -> list[str]:
             ["", *map(_title, found.metrics)],
             [
                 [name, *(_difference_words(found.cells[name].get(metric)) for metric in found.metrics)]
-                for name in _with_figures(found)
+                for name in _with_metrics(found)
                 if name != found.baseline
             ],
         ),
@@ -102,7 +102,7 @@ def _differences(found: Comparison, plot: str) -> list[str]:
     ]
 
 
-def _with_figures(found: Comparison) -> list[str]:
+def _with_metrics(found: Comparison) -> list[str]:
     return [name for name in found.variants if found.seeds[name]]
 
 

@@ -81,7 +81,7 @@ class Watch:
             table.add_column(column, header_style="dim")
         for trial in self._running.values():
             record = _last_record(trial.folder / "log.jsonl")
-            table.add_row(escape(trial.name), _progress(trial, record), _figures(record))
+            table.add_row(escape(trial.name), _progress(trial, record), _metrics(record))
         return table
 
     def _time(self) -> str:
@@ -105,7 +105,7 @@ def _share(trial: Trial, record: dict) -> float:
     return min(1.0, record.get("epoch", 0) / trial.config.train.epochs)
 
 
-def _figures(record: dict) -> str:
+def _metrics(record: dict) -> str:
     if "loss_retrieval" not in record:
         return ""
     return f"retrieval {record['loss_retrieval']:.3f}  ranking {record['loss_ranking']:.3f}"

@@ -9,14 +9,14 @@ import torch
 
 from unigrf_dist.config import Config
 from unigrf_dist.data import Dataset, open_dataset
-from unigrf_dist.model.scorer import ModelScorer
+from unigrf_dist.evaluate.engine_scorer import EngineScorer
 from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
+from unigrf_dist.ranks.runtime import Runtime
+from unigrf_dist.train.checks import refuse_absent_features, task_labels
 from unigrf_dist.train.engine import build_engine
-from unigrf_dist.train.fit import refuse_absent_features, task_labels
-from unigrf_dist.train.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Parts:
     dataset: Dataset
     engine: Any
     table: ItemTable
-    scorer: ModelScorer
+    scorer: EngineScorer
     phases: Phases
 
 
@@ -59,7 +59,7 @@ def build_parts(config: Config, runtime: Runtime, phases: Phases | None = None) 
     phases = phases or Phases()
     model = UniGRF(config, labels, num_items=dataset.num_items, phases=phases)
     engine = build_engine(config, model, num_users=dataset.num_users)
-    scorer = ModelScorer(config, engine, table, labels)
+    scorer = EngineScorer(config, engine, table, labels)
     return Parts(config, runtime, dataset, engine, table, scorer, phases)
 
 

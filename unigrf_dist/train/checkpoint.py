@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
-from unigrf_dist.objective.proposals import ProposalStore
+from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.train.dense_state import (
     dense_state_template,
     parameter_shape,
@@ -75,13 +75,13 @@ class Checkpoints:
         run: Path,
         engine: Any,
         table: ItemTable,
-        proposals: ProposalStore | None = None,
+        candidates: CandidateStore | None = None,
         *,
         keep: int,
         catalogue: str = "",
     ) -> None:
         self.folder, self.engine, self.table, self.keep = run / "checkpoints", engine, table, keep
-        self.proposals, self.catalogue = proposals, catalogue
+        self.candidates, self.catalogue = candidates, catalogue
 
     def save(self, state: TrainState, *, best: bool = False) -> Path:
         """Write the state after ``state.step`` updates and make it the latest (and best) one.
@@ -96,8 +96,8 @@ class Checkpoints:
             try:
                 _on_main(lambda: _fresh_folder(partial))
                 tensors = self._tensors(read_dense_state(self.engine))
-                if self.proposals is not None:
-                    tensors["proposals"] = {f"{dist.get_rank():05d}": self.proposals.state()}
+                if self.candidates is not None:
+                    tensors["candidates"] = {f"{dist.get_rank():05d}": self.candidates.state()}
                 dcp.save(tensors, checkpoint_id=partial)
                 _on_main(lambda: _publish(partial, place, {"model": self._signature(), "train": asdict(state)}))
             except (CheckpointException, OSError, _MainRankError) as failure:
@@ -135,7 +135,7 @@ class Checkpoints:
         write_dense_state(self.engine, tensors["dense"], step=state.step)
         if not weights_only:
             self._restore_schedule(state)
-            self._restore_proposals(place)
+            self._restore_candidates(place)
         return state
 
     def resolve(self, name: str) -> Path:
@@ -167,9 +167,9 @@ class Checkpoints:
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = state.learning_rate
 
-    def _restore_proposals(self, place: Path) -> None:
+    def _restore_candidates(self, place: Path) -> None:
         """Read the parts of all ranks that saved, and keep what is this rank's."""
-        if self.proposals is None:
+        if self.candidates is None:
             return
         parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
         for key, saved in dcp.FileSystemReader(place).read_metadata().state_dict_metadata.items():
@@ -177,8 +177,8 @@ class Checkpoints:
                 _, rank, name = key.split(".")
                 parts[rank][name] = torch.empty(saved.size, dtype=saved.properties.dtype)
         for rank, part in parts.items():
-            dcp.load({"proposals": {rank: part}}, checkpoint_id=place)
-            self.proposals.load(part)
+            dcp.load({"candidates": {rank: part}}, checkpoint_id=place)
+            self.candidates.load(part)
 
     def _tensors(self, dense: dict[str, Any]) -> dict[str, Any]:
         return {"table": self.table.state(), "dense": dense}

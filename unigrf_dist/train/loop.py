@@ -9,17 +9,17 @@ import torch
 from unigrf_dist.data import TrainStream
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.evaluate.evaluator import evaluate
+from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
-from unigrf_dist.objective.proposals import ProposalStore
 from unigrf_dist.objective.weighter import build_weighter
+from unigrf_dist.ranks.stop import StopRequest
 from unigrf_dist.train.build import Parts
 from unigrf_dist.train.checkpoint import Checkpoints, TrainState
+from unigrf_dist.train.checks import refuse_unmeasurable, users_per_rank
 from unigrf_dist.train.engine import base_learning_rate
-from unigrf_dist.train.fit import refuse_unmeasurable, users_per_rank
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.step import StepOutcome, TrainStep
-from unigrf_dist.train.stop import StopRequest
 from unigrf_dist.train.telemetry import Reporter
 
 
@@ -37,7 +37,7 @@ def build_step(parts: Parts, stream: TrainStream) -> TrainStep:
         ),
         build_weighter(config.objective.weighter, device),
         ExactNorms(parts.engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
-        None if enhancer is None else ProposalStore(enhancer, stream.user_ids),
+        None if enhancer is None else CandidateStore(enhancer, stream.user_ids),
         table_rate_ratio=config.tables.learning_rate / base_learning_rate(config),
         matmul_precision=config.train.matmul_precision,
         seed=config.train.seed,
@@ -57,7 +57,7 @@ def build_stream(parts: Parts) -> TrainStream:
         seed=config.train.seed,
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
-        older_items=config.objective.enhancer is not None or config.objective.retrieval.leave_out_met,
+        prior_items=config.objective.enhancer is not None or config.objective.retrieval.mask_seen_negatives,
     )
 
 
@@ -80,7 +80,7 @@ class Trainer:
             run,
             parts.engine,
             parts.table,
-            self.step.proposals,
+            self.step.candidates,
             keep=self.config.train.keep_checkpoints,
             catalogue=parts.dataset.catalogue_fingerprint(),
         )
@@ -155,9 +155,9 @@ class Trainer:
             world_size=self.runtime.world_size,
             bootstrap_samples=0,
         )
-        figures = result.figures()
-        best = self.selection.note(self.state, figures)
-        self.reporter.validation(self.state.step, self.state.epoch, figures, best=best)
+        metrics = result.metrics()
+        best = self.selection.note(self.state, metrics)
+        self.reporter.validation(self.state.step, self.state.epoch, metrics, best=best)
         return best
 
     def _save(self, *, best: bool = False) -> None:

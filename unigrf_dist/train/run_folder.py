@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from unigrf_dist.config import Config, load_config, save_config
 from unigrf_dist.errors import UserError
-from unigrf_dist.train.runtime import Runtime
+from unigrf_dist.ranks.runtime import Runtime
 
 CONFIG_FILE = "config.yaml"
 

@@ -17,13 +17,13 @@ class Selection:
     def __init__(self, config: SelectionConfig) -> None:
         self.config = config
 
-    def note(self, state: TrainState, figures: dict[str, Any]) -> bool:
+    def note(self, state: TrainState, metrics: dict[str, Any]) -> bool:
         """Take in a validation; True when it is the best so far.
 
         Raises:
             UserError: there is no such figure; the message lists those there are.
         """
-        value = self._value(figures)
+        value = self._value(metrics)
         sign = -1 if self.config.metric in _LESS_IS_BETTER else 1
         better = not state.best or sign * value > sign * state.best["value"]
         if better:
@@ -35,11 +35,11 @@ class Selection:
         """Whether patience is at its end."""
         return self.config.patience is not None and state.validations_without_gain >= self.config.patience
 
-    def _value(self, figures: dict[str, Any]) -> float:
-        known = {**next(iter(figures["ranking"].values())), **figures["retrieval"]}
+    def _value(self, metrics: dict[str, Any]) -> float:
+        known = {**next(iter(metrics["ranking"].values())), **metrics["retrieval"]}
         value = known.get(self.config.metric)
         if value is None:
-            there = ", ".join(name for name, figure in known.items() if figure is not None)
+            there = ", ".join(name for name, metric in known.items() if metric is not None)
             raise UserError(
                 f"train.selection.metric = {self.config.metric!r}: no such figure here; there are: {there}"
             )

@@ -12,10 +12,10 @@ from torch import Tensor
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
-from unigrf_dist.objective.enhancer import Proposals
+from unigrf_dist.objective.enhancer.candidates import Candidates
+from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import Negatives, NegativeSource
-from unigrf_dist.objective.proposals import ProposalStore
 from unigrf_dist.objective.weighter import NUM_TASKS, Weighter
 from unigrf_dist.phases import Phases
 from unigrf_dist.train.matmul_precision import matmul_precision
@@ -43,7 +43,7 @@ class StepOutcome:
     weights: Tensor
     grad_norms: Tensor
     exact_norms: Tensor | None
-    lessons: Tensor
+    enhancer_counts: Tensor
     num_events: Tensor
     stop_asked: Tensor
 
@@ -73,7 +73,7 @@ class TrainStep:
         negatives: NegativeSource,
         weighter: Weighter,
         exact_norms: ExactNorms,
-        proposals: ProposalStore | None,
+        candidates: CandidateStore | None,
         *,
         table_rate_ratio: float,
         matmul_precision: str,
@@ -81,7 +81,7 @@ class TrainStep:
         phases: Phases,
     ) -> None:
         self.engine, self.table, self.negatives, self.weighter = engine, table, negatives, weighter
-        self.exact_norms, self.proposals = exact_norms, proposals
+        self.exact_norms, self.candidates = exact_norms, candidates
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.seed, self.phases = seed, phases
         self._table_rate_ratio, self._matmul_precision = table_rate_ratio, matmul_precision
@@ -107,14 +107,16 @@ class TrainStep:
         known = _Reduction(self._known(batch, stop_asked))
         with phase("tables"):
             negatives = self.negatives.draw(step, batch)
-            items, side, negative_vectors, proposals = self._lookup(batch, negatives, self._proposed(host_users))
+            items, side, negative_vectors, candidates = self._lookup(
+                batch, negatives, self._stored_candidates(host_users)
+            )
         with phase("forward"):
-            inputs = (items, batch, negatives, negative_vectors, proposals, side, self._dropout_seed(step))
-            *sums, norms_and_lessons, next_proposals = self.engine(*inputs)
+            inputs = (items, batch, negatives, negative_vectors, candidates, side, self._dropout_seed(step))
+            *sums, norms_and_enhancer_counts, next_candidates = self.engine(*inputs)
         with phase("collectives"):
             counts, (events, stops) = known.result().split([NUM_TASKS, 2])
             counts = counts.clamp(min=1.0)
-            found = _Reduction(torch.cat([torch.stack(sums).detach(), norms_and_lessons]))
+            found = _Reduction(torch.cat([torch.stack(sums).detach(), norms_and_enhancer_counts]))
         with phase("weighter"):
             exact_norms = self.exact_norms.measure(step, lambda: self.engine.module(*inputs), counts)
             weights = self.weighter.weights
@@ -124,40 +126,45 @@ class TrainStep:
             shares = torch.stack(sums) / counts * weights
             self.engine.backward(shares.sum() * self.world_size)
         with phase("collectives"):
-            totals, sq_norms, lessons = found.result().split(NUM_TASKS)
+            totals, sq_norms, enhancer_counts = found.result().split(NUM_TASKS)
             losses, grad_norms = totals / counts, sq_norms.sqrt() / counts
             _refuse_non_finite(losses, step)
         with phase("weighter"):
             self.weighter.observe(losses, grad_norms)
         with phase("optimizer"):
             self.engine.step()
-        if self.proposals is not None and self.proposals.renews(epoch):
-            self.proposals.write(host_users, next_proposals)
+        if self.candidates is not None and self.candidates.renews(epoch):
+            self.candidates.write(host_users, next_candidates)
         return StepOutcome(
-            (losses * weights).sum(), losses, weights, grad_norms, exact_norms, lessons, events, stops
+            (losses * weights).sum(), losses, weights, grad_norms, exact_norms, enhancer_counts, events, stops
         )
 
     @property
     def learning_rate(self) -> float:
         return float(self.engine.optimizer.param_groups[0]["lr"])
 
-    def _proposed(self, users: Tensor) -> Tensor | None:
-        return None if self.proposals is None else self.proposals.read(users)
+    def _stored_candidates(self, users: Tensor) -> Tensor | None:
+        return None if self.candidates is None else self.candidates.read(users)
 
     def _lookup(
-        self, batch: JaggedBatch, negatives: Negatives, proposed: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor, Proposals | None]:
+        self, batch: JaggedBatch, negatives: Negatives, candidate_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Candidates | None]:
         """Vectors of the batch's items, their side features, the negatives and the proposals, in one exchange."""
         ids = [batch.item_ids, negatives.looked_up]
-        if proposed is not None:
-            proposed = proposed.to(batch.device, non_blocking=True)
-            ids.append(proposed.clamp_min(0).flatten())
-        found, side, side_of_proposed = self.table.lookup(torch.cat(ids), batch, proposed)
+        if candidate_ids is not None:
+            candidate_ids = candidate_ids.to(batch.device, non_blocking=True)
+            ids.append(candidate_ids.clamp_min(0).flatten())
+        found, side, candidate_side = self.table.lookup(torch.cat(ids), batch, candidate_ids)
         items, drawn, *rest = found.split([part.numel() for part in ids])
         vectors = drawn if negatives.in_batch is None else torch.cat([items[negatives.in_batch], drawn])
-        if proposed is None:
+        if candidate_ids is None:
             return items, side, vectors, None
-        return items, side, vectors, Proposals(proposed, rest[0].unflatten(0, proposed.shape), side_of_proposed)
+        return (
+            items,
+            side,
+            vectors,
+            Candidates(candidate_ids, rest[0].unflatten(0, candidate_ids.shape), candidate_side),
+        )
 
     def _known(self, batch: JaggedBatch, stop_asked: bool) -> Tensor:
         """``[4]``: positions of both tasks, events, whether this rank was asked to stop."""

@@ -46,8 +46,8 @@ class Reporter:
             expand=True,
         )
         self._task = self._progress.add_task("train", total=total_steps, completed=done_steps, epoch=1)
-        self._figures = Text()
-        self._live = Live(Group(self._progress, self._figures), console=self.console, refresh_per_second=2)
+        self._metrics = Text()
+        self._live = Live(Group(self._progress, self._metrics), console=self.console, refresh_per_second=2)
         self._live.start()
 
     def header(self, **facts: Any) -> None:
@@ -65,13 +65,13 @@ class Reporter:
         self._since = now
         values = torch.cat([outcome.loss[None], outcome.losses, outcome.weights, outcome.grad_norms]).tolist()
         names = ("loss", "loss_retrieval", "loss_ranking", "weight_retrieval", "weight_ranking")
-        figures = dict(zip((*names, "grad_norm_retrieval", "grad_norm_ranking"), values, strict=True))
-        hard, favourites = outcome.lessons.tolist()
-        figures.update(hard_negatives=hard, favourites=favourites)
-        figures.update(lr=learning_rate, events_per_second=rate, seconds=seconds)
-        self._write({"kind": "step", "step": step, "epoch": epoch, **figures})
-        self._scalars(step, figures)
-        self._figures.plain = (
+        metrics = dict(zip((*names, "grad_norm_retrieval", "grad_norm_ranking"), values, strict=True))
+        hard, soft_positives = outcome.enhancer_counts.tolist()
+        metrics.update(hard_negatives=hard, soft_positives=soft_positives)
+        metrics.update(lr=learning_rate, events_per_second=rate, seconds=seconds)
+        self._write({"kind": "step", "step": step, "epoch": epoch, **metrics})
+        self._scalars(step, metrics)
+        self._metrics.plain = (
             f"loss {values[0]:.3f}  retrieval {values[1]:.3f} ×{values[3]:.2f}  "
             f"ranking {values[2]:.3f} ×{values[4]:.2f}  {rate:,.0f} events/s"
         )
@@ -82,18 +82,18 @@ class Reporter:
         if not self.speaks or outcome.exact_norms is None:
             return
         retrieval, ranking, *exact = torch.cat([outcome.grad_norms, outcome.exact_norms]).tolist()
-        figures = {"estimate_retrieval": retrieval, "estimate_ranking": ranking}
-        figures.update(exact_retrieval=exact[0], exact_ranking=exact[1])
-        self._write({"kind": "exact_norms", "step": step, "epoch": epoch, **figures})
-        self._scalars(step, figures)
+        metrics = {"estimate_retrieval": retrieval, "estimate_ranking": ranking}
+        metrics.update(exact_retrieval=exact[0], exact_ranking=exact[1])
+        self._write({"kind": "exact_norms", "step": step, "epoch": epoch, **metrics})
+        self._scalars(step, metrics)
 
-    def validation(self, step: int, epoch: int, figures: dict[str, Any], *, best: bool) -> None:
+    def validation(self, step: int, epoch: int, metrics: dict[str, Any], *, best: bool) -> None:
         """Report validation figures: ``{"retrieval": {...}, "ranking": {task: {...}}}``."""
         if not self.speaks:
             return
-        self._write({"kind": "validation", "step": step, "epoch": epoch, "best": best, **figures})
-        flat = {f"retrieval/{k}": v for k, v in figures["retrieval"].items()}
-        for task, values in figures["ranking"].items():
+        self._write({"kind": "validation", "step": step, "epoch": epoch, "best": best, **metrics})
+        flat = {f"retrieval/{k}": v for k, v in metrics["retrieval"].items()}
+        for task, values in metrics["ranking"].items():
             flat.update({f"{task}/{k}": v for k, v in values.items() if v is not None})
         self._scalars(step, {f"validation/{k}": v for k, v in flat.items()})
         shown = {k: v for k, v in flat.items() if k.endswith(("hr@10", "ndcg@10", "mrr", "auc"))}
@@ -119,6 +119,6 @@ class Reporter:
         self._log.write(json.dumps(record) + "\n")
         self._log.flush()
 
-    def _scalars(self, step: int, figures: dict[str, float]) -> None:
-        for name, value in figures.items():
+    def _scalars(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
             self._board.add_scalar(name, value, step)

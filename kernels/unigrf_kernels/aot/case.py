@@ -1,6 +1,6 @@
 """What the offline compiler is asked to compile: one kernel with the types and constants of one launch.
 
-Every operator lists its own cases in `<operator>/aot_cases.py`, in a function `shipped_configurations()`.
+Every operator lists its own cases in `aot/cases/<operator>.py`, in a function `shipped_configurations()`.
 """
 
 from __future__ import annotations

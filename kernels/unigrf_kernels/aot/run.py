@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
-import unigrf_kernels
+import unigrf_kernels.aot.cases as operators
 
 from .cache import compile_cached
 from .case import CompileCase
@@ -22,12 +22,10 @@ from .targets import TARGETS
 
 @lru_cache(maxsize=1)
 def discover_cases() -> tuple[CompileCase, ...]:
-    """The shipped configurations of all operators, from their modules `aot_cases`."""
+    """The shipped configurations of all operators, from the modules in `aot/cases`."""
     cases: list[CompileCase] = []
-    for module in pkgutil.iter_modules(unigrf_kernels.__path__):
-        name = f"unigrf_kernels.{module.name}.aot_cases"
-        if module.ispkg and importlib.util.find_spec(name) is not None:
-            cases.extend(importlib.import_module(name).shipped_configurations())
+    for module in pkgutil.iter_modules(operators.__path__):
+        cases.extend(importlib.import_module(f"{operators.__name__}.{module.name}").shipped_configurations())
     return tuple(cases)
 
 

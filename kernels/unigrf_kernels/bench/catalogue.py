@@ -13,11 +13,11 @@ MakeTasks = Callable[[torch.device, torch.dtype, bool], list[Task]]
 """Called with device, dtype, and whether compiled contenders are wanted."""
 
 OPERATORS = {
-    "jagged_attention": "unigrf_kernels.bench.attention",
-    "joint_loss": "unigrf_kernels.bench.loss",
-    "hstu_layer": "unigrf_kernels.hstu_layer.bench_cases",
-    "llama_layer": "unigrf_kernels.llama_layer.bench_cases",
-    "dropout": "unigrf_kernels.dropout.bench_cases",
+    "jagged_attention": "unigrf_kernels.bench.cases.jagged_attention",
+    "joint_loss": "unigrf_kernels.bench.cases.joint_loss",
+    "hstu_layer": "unigrf_kernels.bench.cases.hstu_layer",
+    "llama_layer": "unigrf_kernels.bench.cases.llama_layer",
+    "dropout": "unigrf_kernels.bench.cases.dropout",
 }
 """By name, the module whose `make_tasks` makes the operator's tasks."""
 

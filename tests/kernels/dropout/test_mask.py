@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigrf_kernels.dropout import seeded_dropout
-from unigrf_kernels.dropout.constants import MAX_ELEMENTS, keep_count, keep_scale
-from unigrf_kernels.dropout.reference import reference_keep_mask
-from unigrf_kernels.dropout.torch_path import keep_mask
+from unigrf_kernels.ops.dropout import seeded_dropout
+from unigrf_kernels.ops.dropout.constants import MAX_ELEMENTS, keep_count, keep_scale
+from unigrf_kernels.ops.dropout.reference import reference_keep_mask
+from unigrf_kernels.ops.dropout.torch_path import keep_mask
 
 SEEDS = st.integers(-(2**63), 2**63 - 1)
 NUM = 1 << 18

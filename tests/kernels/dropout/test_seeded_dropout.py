@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.kernels.exactness import TRITON_DEVICE, triton_runs
-from unigrf_kernels.dropout import seeded_dropout
-from unigrf_kernels.dropout.autograd import triton_dropout
+from unigrf_kernels.ops.dropout import seeded_dropout
+from unigrf_kernels.ops.dropout.autograd import triton_dropout
 
 SHAPES = [(0,), (1,), (2,), (0, 50), (1, 25), (7, 25), (41, 50), (3, 5, 7), (4099,)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -17,9 +17,9 @@ from tests.kernels.exactness import (
     triton_runs,
     upstream_of,
 )
-from unigrf_kernels.dropout.reference import reference_keep_mask
-from unigrf_kernels.hstu_layer import gated_norm_dropout
-from unigrf_kernels.hstu_layer.autograd import triton_gated_norm_dropout
+from unigrf_kernels.ops.dropout.reference import reference_keep_mask
+from unigrf_kernels.ops.hstu_layer import gated_norm_dropout
+from unigrf_kernels.ops.hstu_layer.autograd import triton_gated_norm_dropout
 
 SHAPES = [(0, 8), (1, 1), (1, 50), (37, 25), (70, 50), (130, 200)]
 RUNS = [("torch", torch.float32), ("torch", torch.bfloat16), *triton_runs()]

@@ -17,8 +17,8 @@ from tests.kernels.exactness import (
     triton_runs,
     upstream_of,
 )
-from unigrf_kernels.hstu_layer import norm_project_silu, torch_path
-from unigrf_kernels.hstu_layer.autograd import triton_norm_project_silu
+from unigrf_kernels.ops.hstu_layer import norm_project_silu, torch_path
+from unigrf_kernels.ops.hstu_layer.autograd import triton_norm_project_silu
 
 SHAPES = [
     (0, 8, (4, 4, 4, 4)),

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unigrf_kernels.jagged_attention import jagged_attention
-from unigrf_kernels.jagged_attention.buckets import time_buckets
-from unigrf_kernels.jagged_attention.reference import structure
+from unigrf_kernels.ops.jagged_attention import jagged_attention
+from unigrf_kernels.ops.jagged_attention.buckets import time_buckets
+from unigrf_kernels.ops.jagged_attention.reference import structure
 
 FORWARD_FACTOR = 2
 BACKWARD_FACTOR = 5

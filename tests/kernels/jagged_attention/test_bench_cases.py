@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unigrf_kernels.jagged_attention import jagged_attention
-from unigrf_kernels.jagged_attention.bench_cases import (
+from unigrf_kernels.bench.cases.jagged_attention_inputs import (
     BenchCase,
     cpu_cases,
     gpu_cases,
@@ -17,6 +16,7 @@ from unigrf_kernels.jagged_attention.bench_cases import (
     padded_eager,
     zipf_lengths,
 )
+from unigrf_kernels.ops.jagged_attention import jagged_attention
 
 
 def test_operations_by_hand() -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unigrf_kernels.jagged_attention.buckets import bucket_thresholds, time_buckets
+from unigrf_kernels.ops.jagged_attention.buckets import bucket_thresholds, time_buckets
 
 
 def test_first_buckets_by_hand() -> None:

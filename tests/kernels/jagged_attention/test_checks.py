@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from unigrf_kernels.jagged_attention import jagged_attention, plan_attention
+from unigrf_kernels.ops.jagged_attention import jagged_attention, plan_attention
 
 
 def arguments(**changes: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import unigrf_kernels.jagged_attention
+import unigrf_kernels.ops.jagged_attention
 
-FOLDER = Path(unigrf_kernels.jagged_attention.__file__).parent
+FOLDER = Path(unigrf_kernels.ops.jagged_attention.__file__).parent
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 

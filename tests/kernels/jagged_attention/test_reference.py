@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from unigrf_kernels.jagged_attention import jagged_attention
+from unigrf_kernels.ops.jagged_attention import jagged_attention
 
 from .cases import CASES, Case, Inputs, make_inputs, run
 

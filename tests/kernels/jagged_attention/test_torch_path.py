@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import unigrf_kernels
-from unigrf_kernels.jagged_attention import (
+from unigrf_kernels.ops.jagged_attention import (
     jagged_attention,
     plan_attention,
     torch_activations,
@@ -281,7 +281,7 @@ def test_import_loads_neither_triton_nor_the_compiler() -> None:
     """Both would double the time to start, and Triton need not be installed."""
     code = """
 import sys, torch
-from unigrf_kernels.jagged_attention import jagged_attention
+from unigrf_kernels.ops.jagged_attention import jagged_attention
 q = torch.zeros(2, 1, 4)
 jagged_attention(q, q, q, torch.tensor([0, 2]), scale=1.0, scaling_length=1.0)
 print([name for name in ("triton", "torch._dynamo") if name in sys.modules])

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigrf_kernels.jagged_attention import torch_schedule
-from unigrf_kernels.jagged_attention.reference import structure
-from unigrf_kernels.jagged_attention.torch_blocks import Cells, Cutting
-from unigrf_kernels.jagged_attention.torch_schedule import make_schedule
+from unigrf_kernels.ops.jagged_attention import torch_schedule
+from unigrf_kernels.ops.jagged_attention.reference import structure
+from unigrf_kernels.ops.jagged_attention.torch_blocks import Cells, Cutting
+from unigrf_kernels.ops.jagged_attention.torch_schedule import make_schedule
 
 PAIRS, SHIFTED, SINGLE = Cells(2, 0), Cells(2, 1), Cells(1, 0)
 

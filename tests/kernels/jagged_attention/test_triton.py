@@ -13,9 +13,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unigrf_kernels.jagged_attention import autograd, jagged_attention
-from unigrf_kernels.jagged_attention.autograd import triton_attention
-from unigrf_kernels.jagged_attention.triton_schedule import Schedule, Tile
+from unigrf_kernels.ops.jagged_attention import autograd, jagged_attention
+from unigrf_kernels.ops.jagged_attention.autograd import triton_attention
+from unigrf_kernels.ops.jagged_attention.triton_schedule import Schedule, Tile
 
 from .cases import CASES, Case, Inputs, assert_as_exact_as_eager, make_inputs, run
 
@@ -140,7 +140,7 @@ def test_two_runs_agree_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bias_rows_in_several_passes_add_up_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small buffer makes the query kernel run once per few work items."""
     inputs = make_inputs(BY_NAME["candidates-pairs"])
-    from unigrf_kernels.jagged_attention import launch
+    from unigrf_kernels.ops.jagged_attention import launch
 
     monkeypatch.setattr(launch, "ROW_BUFFER_BYTES", 4 * (64 + 1 + 40) * 2)
     assert_as_exact_as_eager(inputs, run_triton(inputs, SMALL, monkeypatch))

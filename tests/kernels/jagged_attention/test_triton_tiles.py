@@ -9,10 +9,10 @@ import triton.language as tl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unigrf_kernels.jagged_attention import triton_tiles
-from unigrf_kernels.jagged_attention.buckets import BUCKET_WIDTH, bucket_thresholds, time_buckets
-from unigrf_kernels.jagged_attention.reference import structure
-from unigrf_kernels.jagged_attention.triton_reduce import work_list_kernel
+from unigrf_kernels.ops.jagged_attention import triton_tiles
+from unigrf_kernels.ops.jagged_attention.buckets import BUCKET_WIDTH, bucket_thresholds, time_buckets
+from unigrf_kernels.ops.jagged_attention.reference import structure
+from unigrf_kernels.ops.jagged_attention.triton_reduce import work_list_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

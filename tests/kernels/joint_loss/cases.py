@@ -13,7 +13,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unigrf_kernels.joint_loss import JointLoss, joint_loss
+from unigrf_kernels.ops.joint_loss import JointLoss, joint_loss
 
 FORWARD_FACTOR, BACKWARD_FACTOR = 2, 5
 DIFFERENTIABLE = ("hidden", "positives", "negatives", "user_negatives", "head_weight", "head_bias")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unigrf_kernels.joint_loss import joint_loss
+from unigrf_kernels.ops.joint_loss import joint_loss
 
 from .cases import CASES, EVERYTHING, Case, make_inputs, run, to_float64
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unigrf_kernels.joint_loss import joint_loss, torch_path
-from unigrf_kernels.joint_loss.problem import Problem, Wanted
+from unigrf_kernels.ops.joint_loss import joint_loss, torch_path
+from unigrf_kernels.ops.joint_loss.problem import Problem, Wanted
 
 from .cases import (
     CASES,

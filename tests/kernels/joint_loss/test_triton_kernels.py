@@ -9,8 +9,8 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from unigrf_kernels.joint_loss import triton_path
-from unigrf_kernels.joint_loss.schedule import Schedule, choose_schedule
+from unigrf_kernels.ops.joint_loss import triton_path
+from unigrf_kernels.ops.joint_loss.schedule import Schedule, choose_schedule
 
 from .cases import (
     CASES,

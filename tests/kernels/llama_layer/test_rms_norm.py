@@ -17,8 +17,8 @@ from tests.kernels.exactness import (
     triton_runs,
     upstream_of,
 )
-from unigrf_kernels.llama_layer import rms_norm
-from unigrf_kernels.llama_layer.autograd import triton_rms_norm
+from unigrf_kernels.ops.llama_layer import rms_norm
+from unigrf_kernels.ops.llama_layer.autograd import triton_rms_norm
 
 RUNS = [("torch", torch.float32), ("torch", torch.bfloat16), *triton_runs()]
 SHAPES = [(0, 8), (1, 1), (1, 50), (37, 25), (70, 50), (90, 200)]

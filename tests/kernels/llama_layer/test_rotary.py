@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.kernels.exactness import TRITON_DEVICE, assert_as_exact_as_eager, run, triton_runs
-from unigrf_kernels.llama_layer import rotary
-from unigrf_kernels.llama_layer.autograd import _rotary
+from unigrf_kernels.ops.llama_layer import rotary
+from unigrf_kernels.ops.llama_layer.autograd import _rotary
 
 RUNS = [("torch", torch.float32), ("torch", torch.bfloat16), *triton_runs()]
 IMPLEMENTATIONS = ["torch", "triton", "reference"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.kernels.exactness import TRITON_DEVICE, assert_as_exact_as_eager, run, triton_runs
-from unigrf_kernels.llama_layer import swiglu
-from unigrf_kernels.llama_layer.autograd import triton_swiglu
+from unigrf_kernels.ops.llama_layer import swiglu
+from unigrf_kernels.ops.llama_layer.autograd import triton_swiglu
 
 RUNS = [("torch", torch.float32), ("torch", torch.bfloat16), *triton_runs()]
 SHAPES = [(0,), (0, 8), (1, 1), (5,), (37, 25), (70, 50), (3, 7, 11), (2, 1500)]

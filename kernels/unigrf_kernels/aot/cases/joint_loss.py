@@ -1,0 +1,158 @@
+"""The shipped configurations of the joint loss, for the offline compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unigrf_kernels.aot.case import CompileCase, compile_case
+from unigrf_kernels.ops.joint_loss.launch import (
+    direction_arguments,
+    finish_arguments,
+    merge_arguments,
+    negative_gradient_arguments,
+    own_gradient_arguments,
+    ranking_arguments,
+    reduce_arguments,
+    stream_arguments,
+)
+from unigrf_kernels.ops.joint_loss.plan import Call, ceil_div, new_entries, plan_call
+from unigrf_kernels.ops.joint_loss.problem import Problem, Wanted, empty_result
+from unigrf_kernels.ops.joint_loss.schedule import Tile, choose_schedule
+from unigrf_kernels.ops.joint_loss.triton_finish import finish_kernel
+from unigrf_kernels.ops.joint_loss.triton_negative_gradient import negative_gradient_kernel, own_gradient_kernel
+from unigrf_kernels.ops.joint_loss.triton_ranking import ranking_kernel
+from unigrf_kernels.ops.joint_loss.triton_rows import direction_kernel, merge_kernel, reduce_kernel
+from unigrf_kernels.ops.joint_loss.triton_stream import stream_kernel
+
+_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+_ARCHS = ("sm_80", "sm_90", "sm_100", "gfx942")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which branches of the kernels a configuration compiles."""
+
+    name: str
+    normalize: bool = True
+    extras: bool = False
+    """Weights, logQ correction, history mask and users' own negatives."""
+    gradients: bool = True
+
+
+PLAIN = Variant("normalised")
+EXTRAS = Variant("normalised, all inputs", extras=True)
+RAW = Variant("not normalised", normalize=False)
+FORWARD = Variant("normalised, no gradients", gradients=False)
+
+
+def shipped_configurations() -> list[CompileCase]:
+    """Every tile table entry with its plain variant, and the other variants at a few widths."""
+    cases = []
+    for arch in _ARCHS:
+        for width in (16, 32, 50, 64, 128, 200, 256, 512):
+            cases += _cases(arch, torch.bfloat16, width, PLAIN)
+        for width in (16, 32, 64, 128, 256):
+            cases += _cases(arch, torch.float32, width, PLAIN)
+        for width in (64, 256):
+            cases += _cases(arch, torch.float16, width, PLAIN)
+        for width in (64, 128, 256, 512):
+            cases += _cases(arch, torch.bfloat16, width, EXTRAS)
+        cases += _cases(arch, torch.bfloat16, 128, RAW)
+        cases += _cases(arch, torch.bfloat16, 128, FORWARD)
+        cases += _cases(arch, torch.float32, 512, EXTRAS)
+    return cases
+
+
+def meta_call(arch: str, dtype: torch.dtype, width: int, variant: Variant) -> Call:
+    """A call with shapes but no values. Sizes that a launch cannot promise are multiples of nothing."""
+    entries, columns, users, own, tasks, num_rows = 50_001, 8_191, 999, 7, 3, 100_003
+
+    def integers(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.int64, device="meta")
+
+    def numbers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    extras = variant.extras
+    problem = Problem(
+        hidden=numbers(num_rows, width, dtype=dtype),
+        positives=numbers(entries, width, dtype=dtype),
+        negatives=numbers(columns, width, dtype=dtype),
+        user_negatives=numbers(users, own, width, dtype=dtype) if extras else None,
+        head_weight=numbers(tasks, width, dtype=dtype),
+        head_bias=numbers(tasks, dtype=dtype),
+        retrieval_rows=integers(entries),
+        positive_ids=integers(entries),
+        negative_ids=integers(columns),
+        retrieval_weights=numbers(entries) if extras else None,
+        positive_log_q=numbers(entries) if extras else None,
+        negative_log_q=numbers(columns) if extras else None,
+        retrieval_users=integers(entries) if extras else None,
+        user_negative_ids=integers(users, own) if extras else None,
+        negative_mask=numbers(users, ceil_div(columns, 32), dtype=torch.int32) if extras else None,
+        negative_mask_rows=integers(entries) if extras else None,
+        ranking_rows=integers(entries),
+        labels=numbers(entries, tasks),
+        task_weights=numbers(tasks) if extras else None,
+        temperature=0.05,
+        normalize=variant.normalize,
+    )
+    needed = variant.gradients
+    wanted = Wanted(needed, needed, needed, needed and extras, needed, needed)
+    return plan_call(problem, wanted, choose_schedule(arch, dtype, width, num_processors=132))
+
+
+def _cases(arch: str, dtype: torch.dtype, width: int, variant: Variant) -> list[CompileCase]:
+    call = meta_call(arch, dtype, width, variant)
+    problem, schedule = call.problem, call.schedule
+    entries, result = new_entries(call), empty_result(problem, call.wanted)
+    line, queries, rows_tile = entries.losses, entries.queries, schedule.rows
+    head = problem.head_weight.float() if variant.gradients else None
+    shared, own = problem.negatives, problem.user_negatives
+    gathering = direction_arguments(call, problem.hidden, problem.retrieval_rows, queries, 1.0)
+    ranking = ranking_arguments(call, result, entries.squares, line, line, head, head)
+    launches = [
+        ("directions", direction_kernel, gathering, rows_tile),
+        ("stream", stream_kernel, stream_arguments(call, entries, shared), schedule.stream),
+        ("finish", finish_kernel, finish_arguments(call, entries, own, result), rows_tile),
+        ("ranking", ranking_kernel, ranking, schedule.ranking),
+    ]
+    if variant.gradients:
+        partials, order = line.new_empty(7, *shared.shape), problem.retrieval_rows
+        columns = negative_gradient_arguments(call, entries, shared, partials)
+        reduction = reduce_arguments(call, partials, shared, result.negatives_grad)
+        merging = merge_arguments(call, order.int(), order, result.retrieval_row_grad, line)
+        launches += [
+            ("negative gradient", negative_gradient_kernel, columns, schedule.negatives),
+            ("reduce", reduce_kernel, reduction, rows_tile),
+            ("merge", merge_kernel, merging, rows_tile),
+        ]
+        if own is not None:
+            columns = own_gradient_arguments(call, entries, order, order, own.float())
+            launches.append(("own negative gradient", own_gradient_kernel, columns, schedule.own))
+    return [_case(arch, dtype, width, variant, *each) for each in launches]
+
+
+def _case(
+    arch: str,
+    dtype: torch.dtype,
+    width: int,
+    variant: Variant,
+    name: str,
+    kernel: object,
+    arguments: dict[str, object],
+    tile: Tile,
+) -> CompileCase:
+    shape = f"{tile.entries}x{tile.columns}" if tile.columns else f"{tile.entries}"
+    return compile_case(
+        f"joint loss {name} {_NAMES[dtype]} D{width} {variant.name} {shape}",
+        kernel,
+        arguments,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+        expects_tensor_cores=name in ("stream", "negative gradient") and dtype != torch.float32,
+        archs=(arch,),
+    )

@@ -1,0 +1,48 @@
+"""The trained model as evaluation sees it: batches in, scores out, a catalogue that stays where it lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from unigrf_dist.config import Config
+from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.model.tables import ItemTable
+from unigrf_dist.model.unigrf import SequenceScores
+
+
+class EngineScorer:
+    """Scores sequences with an engine and a table; all methods are collective.
+
+    Args:
+        config: of the run.
+        engine: DeepSpeed engine over ``UniGRF``.
+        table: item table.
+        behaviours_labels: ``[num_behaviours][A]`` labels under each ranking task.
+    """
+
+    def __init__(self, config: Config, engine: Any, table: ItemTable, labels: list[list[float]]) -> None:
+        self.config, self.engine, self.table = config, engine, table
+        self.task_names = [task.rule for task in config.objective.ranking]
+        self.task_labels = torch.tensor(labels)
+
+    @torch.no_grad()
+    def score(self, batch: JaggedBatch) -> SequenceScores:
+        """Scores of sequences that end with the event to predict."""
+        self.engine.eval()
+        on_device = batch.to(self.table.device)
+        items, side, _ = self.table.lookup(on_device.item_ids, on_device)
+        scores = SequenceScores(*self.engine(items, on_device, side=side))
+        self.engine.train()
+        return scores
+
+    def catalogue(self) -> ShardedCatalogue:
+        """All items, each rank holding its own shard."""
+        return ShardedCatalogue(
+            self.table.shards(),
+            num_items=self.table.num_items,
+            dim=self.table.width,
+            normalize=self.config.objective.retrieval.normalize,
+        )

@@ -1,0 +1,74 @@
+"""The figures of an evaluation as values: what is measured, how surely, and why something is not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured value with its 95 % confidence interval.
+
+    Attributes:
+        value: None when it is undefined on this data; ``reason`` then says why.
+        low: lower end of the interval; None when it was not asked for.
+        high: upper end.
+        reason: empty when there is a value.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        record = asdict(self)
+        if not self.reason:
+            del record["reason"]
+        return record
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Predictions between ``low`` and ``high``: their mean, the observed share of positives, how many."""
+
+    low: float
+    high: float
+    mean_predicted: float
+    observed: float
+    count: int
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """All figures of one contender: the model or a baseline.
+
+    Attributes:
+        retrieval: by name, such as ``hr@10``, ``ndcg@10``, ``mrr``.
+        ranking: by task and name: ``auc``, ``log_loss``, ``calibration``, ``ece``.
+        calibration_bins: by task.
+    """
+
+    retrieval: dict[str, Metric]
+    ranking: dict[str, dict[str, Metric]]
+    calibration_bins: dict[str, list[CalibrationBin]] = field(default_factory=dict)
+
+    def values(self) -> dict[str, dict]:
+        """``{"retrieval": {name: value}, "ranking": {task: {name: value or None}}}``."""
+        return {
+            "retrieval": {name: metric.value for name, metric in self.retrieval.items()},
+            "ranking": {
+                task: {name: metric.value for name, metric in metrics.items()}
+                for task, metrics in self.ranking.items()
+            },
+        }
+
+    def to_dict(self) -> dict[str, dict]:
+        """The same with intervals and reasons, without the bins."""
+        return {
+            "retrieval": {name: metric.to_dict() for name, metric in self.retrieval.items()},
+            "ranking": {
+                task: {name: metric.to_dict() for name, metric in metrics.items()}
+                for task, metrics in self.ranking.items()
+            },
+        }

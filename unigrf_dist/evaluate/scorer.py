@@ -1,0 +1,106 @@
+"""Whatever can be evaluated: it gives each user a rank for the held-out item and a logit per ranking task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unigrf_dist.data import EvaluationBatch, JaggedBatch
+from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+
+
+class SequenceScores(Protocol):
+    """What a model says about ``B`` sequences that end with the event to predict."""
+
+    @property
+    def queries(self) -> Tensor:
+        """``[B, D]`` fp32, hidden state after the last event before that one."""
+        ...
+
+    @property
+    def ranking_logits(self) -> Tensor:
+        """``[B, A]``, at the last event's item, its behaviour not seen."""
+        ...
+
+    @property
+    def valid(self) -> Tensor:
+        """``[B]`` bool, whether there is an event before the last one."""
+        ...
+
+
+class SequenceScorer(Protocol):
+    """A model as evaluation sees it. ``score`` and ``catalogue`` are collective."""
+
+    @property
+    def task_names(self) -> list[str]:
+        """``A`` names of ranking tasks."""
+        ...
+
+    @property
+    def task_labels(self) -> Tensor:
+        """``[num_behaviours, A]``, the label of every behaviour code under every task, NaN if it has none."""
+        ...
+
+    def score(self, batch: JaggedBatch) -> SequenceScores: ...
+
+    def catalogue(self) -> ShardedCatalogue: ...
+
+
+@dataclass(frozen=True)
+class UserScores:
+    """What is kept of ``B`` users, on the CPU.
+
+    Attributes:
+        ranks: ``[B]`` int64, rank of the held-out item in the catalogue, 1 is best.
+        logits: ``[B, A]`` float64.
+    """
+
+    ranks: Tensor
+    logits: Tensor
+
+
+class Scorer(Protocol):
+    """The model or a baseline."""
+
+    def score_users(self, batch: EvaluationBatch) -> UserScores:
+        """Collective; ``batch`` may be empty."""
+        ...
+
+
+class ModelScorer:
+    """A trained model.
+
+    Args:
+        scorer: of the model; its weights must not change while this lives.
+    """
+
+    def __init__(self, scorer: SequenceScorer) -> None:
+        self._scorer, self._catalogue = scorer, scorer.catalogue()
+
+    def score_users(self, batch: EvaluationBatch) -> UserScores:
+        scores = self._scorer.score(batch.batch)
+        if not bool(scores.valid.all()):
+            users = batch.batch.user_ids[~scores.valid.cpu()].tolist()
+            raise ValueError(f"users {users[:5]} have no event before the held-out one; the split keeps two")
+        ranks = self._catalogue.target_ranks(
+            scores.queries, target_items(batch.batch), batch.seen_item_ids, batch.seen_offsets
+        )
+        return UserScores(ranks.cpu(), scores.ranking_logits.detach().cpu().double())
+
+
+def target_items(batch: JaggedBatch) -> Tensor:
+    """``[B]`` item of each user's last event."""
+    return batch.item_ids[batch.offsets[1:] - 1]
+
+
+def target_labels(batch: JaggedBatch, task_labels: Tensor) -> Tensor:
+    """``[B, A]`` labels of each user's last event."""
+    return task_labels.double()[batch.behaviours[batch.offsets[1:] - 1]]
+
+
+def no_users(num_tasks: int) -> UserScores:
+    """Scores of nobody."""
+    return UserScores(torch.zeros(0, dtype=torch.int64), torch.zeros(0, num_tasks, dtype=torch.float64))

@@ -1,0 +1,151 @@
+"""The commands that make and show data sets: prepare, synthesize, inspect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unigrf_dist.prepare.ingest import Progress
+
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write; it appears only when all went well.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it holds something.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the data commands to ``app``."""
+    app.command()(prepare)
+    app.command()(synthesize)
+    app.command()(inspect)
+
+
+def prepare(
+    format: Annotated[str, typer.Argument(help="Raw format; a wrong name lists those there are.")],
+    raw: Annotated[Path, typer.Option(help="Raw file, or the folder that holds the format's files.")],
+    out: OutFolder,
+    on_bad_row: Annotated[
+        Literal["error", "skip"],
+        typer.Option(help="End at the first bad row, or leave bad rows out and count them."),
+    ] = "error",
+    min_events: Annotated[int, typer.Option(min=1, help="Leave out users with fewer events.")] = 1,
+    min_item_events: Annotated[int, typer.Option(min=1, help="Leave out items with fewer events.")] = 1,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEANING=NAME",
+            help="csv, parquet: user=, item=, timestamp=; repeatable: behaviour=, item_feature=, user_feature=.",
+        ),
+    ] = None,
+    item_features: Annotated[
+        Path | None, typer.Option(help="csv, parquet: file of the item features; has the item column too.")
+    ] = None,
+    user_features: Annotated[
+        Path | None, typer.Option(help="csv, parquet: file of the user features; has the user column too.")
+    ] = None,
+    separator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=CHARACTERS", help="csv, parquet: what parts the values of an item feature."),
+    ] = None,
+    string_ids: Annotated[bool, typer.Option("--string-ids", help="csv, parquet: ids are text.")] = False,
+    time_unit: Annotated[
+        Literal["s", "ms", "us"], typer.Option(help="csv, parquet: unit of the timestamps.")
+    ] = "s",
+    delimiter: Annotated[str, typer.Option(help="csv: character between columns.")] = ",",
+    memory_limit: Annotated[str, typer.Option(help="Above it, sorting spills to disk beside the output.")] = "2GB",
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn raw interactions into sequence Parquet."""
+    from rich.console import Console
+
+    from unigrf_dist.prepare.columns import column_mapping
+    from unigrf_dist.prepare.pipeline import prepare as prepare_dataset
+    from unigrf_dist.prepare.summary import summary_table
+
+    mapping = column_mapping(
+        format,
+        column or [],
+        string_ids=string_ids,
+        time_unit=time_unit,
+        delimiter=delimiter,
+        separators=separator or [],
+        item_features=item_features,
+        user_features=user_features,
+    )
+    with _progress_bar() as progress:
+        summary = prepare_dataset(
+            format,
+            raw=raw,
+            out=out,
+            on_bad_row=on_bad_row,
+            min_events=min_events,
+            min_item_events=min_item_events,
+            columns=mapping,
+            memory_limit=memory_limit,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    Console().print(summary_table(summary))
+
+
+def synthesize(
+    out: OutFolder,
+    users: Annotated[int, typer.Option(min=1)] = 4000,
+    items: Annotated[int, typer.Option(min=1)] = 1000,
+    mean_length: Annotated[float, typer.Option(help="Mean events of a user.")] = 50.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw interactions with a planted structure, whose best possible figures are known."""
+    from rich.console import Console
+
+    from unigrf_dist.prepare.summary import summary_table
+    from unigrf_dist.synthetic import synthesize as synthesize_dataset
+
+    with _progress_bar() as progress:
+        summary = synthesize_dataset(
+            out,
+            num_users=users,
+            num_items=items,
+            mean_length=mean_length,
+            seed=seed,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    Console().print(summary_table(summary))
+
+
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file to draw; inspect.png in the folder if left out.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Also compare every file's SHA-256.")] = False,
+) -> None:
+    """Show what a data set holds, as a table and a picture."""
+    from rich.console import Console
+
+    from unigrf_dist.data.dataset import open_dataset
+    from unigrf_dist.prepare.inspect import draw_picture, examine, inspection_table
+
+    found = examine(open_dataset(folder, verify=verify))
+    console = Console()
+    console.print(inspection_table(found))
+    console.print(f"picture: {draw_picture(found, picture or folder / 'inspect.png')}")
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    from rich.progress import Progress as Bar
+
+    with Bar(transient=True) as bar:
+        tasks: dict[str, int] = {}
+
+        def report(what: str, share: float) -> None:
+            if what not in tasks:
+                tasks[what] = int(bar.add_task(what, total=1.0))
+            bar.update(tasks[what], completed=share)  # type: ignore[arg-type]
+
+        yield report

@@ -1,0 +1,76 @@
+"""One rank of an evaluation: ``deepspeed --module unigrf_dist.evaluate --run DIR [--split test]``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from unigrf_dist.ranks.worker import run_worker
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="unigrf_dist.evaluate", description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--split", choices=["test", "validation"], default="test")
+    parser.add_argument("--checkpoint", default="best", help="best, latest or a checkpoint's name")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    parser.add_argument("--local_rank", type=int, help="given by the deepspeed launcher; LOCAL_RANK counts")
+    arguments = parser.parse_args()
+    run_worker(lambda: _evaluate(arguments))
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from unigrf_dist.config import load_config
+    from unigrf_dist.ranks.runtime import start
+    from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
+
+    run_config(arguments.run)  # says what is missing, in words about runs
+    config = load_config(arguments.run / CONFIG_FILE, arguments.set)
+    runtime = start(config.train.timeout_seconds)
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from unigrf_dist.evaluate.evaluator import evaluate
+    from unigrf_dist.evaluate.metrics_file import write_metrics
+    from unigrf_dist.evaluate.table import result_table
+    from unigrf_dist.train.build import build_parts
+    from unigrf_dist.train.checkpoint import Checkpoints
+
+    parts = build_parts(config, runtime)
+    checkpoints = Checkpoints(
+        arguments.run,
+        parts.engine,
+        parts.table,
+        keep=config.train.keep_checkpoints,
+        catalogue=parts.dataset.catalogue_fingerprint(),
+    )
+    state = checkpoints.load(arguments.checkpoint, weights_only=True)
+    name = checkpoints.resolve(arguments.checkpoint).name
+    console = Console(quiet=not runtime.is_main)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"{arguments.split} of {name}")
+        result = evaluate(
+            parts.scorer,
+            parts.dataset,
+            split=arguments.split,
+            batch_users=config.evaluate.batch_users,
+            max_events=config.data.max_events,
+            rank=runtime.rank,
+            world_size=runtime.world_size,
+            bootstrap_samples=config.evaluate.bootstrap_samples,
+            comparisons=True,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    visible = {"query_time_visible": config.model.query_time_visible}
+    result = replace(result, protocol={**result.protocol, **visible})
+    if runtime.is_main:
+        file = write_metrics(arguments.run, result, checkpoint=name, step=state.step, data=parts.dataset.path)
+        console.print(result_table(result))
+        console.print(f"written to {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Process groups and devices: how a rank starts and how it ends."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import socket
+import sys
+import warnings
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NoReturn
+
+import torch
+import torch.distributed as dist
+
+from unigrf_dist.ranks.environment import put_own_programs_first, refuse_loopback_master
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Who this process is among the ranks."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def start(timeout_seconds: int) -> Runtime:
+    """Join the process group that the launcher described, or start one of a single rank.
+
+    NCCL where CUDA is, gloo where it is not; the rest of the program does not see the difference.
+
+    Args:
+        timeout_seconds: longest wait of any collective, in every group.
+
+    Raises:
+        UserError: the hosts could not meet at MASTER_ADDR.
+    """
+    _quiet_libraries()
+    put_own_programs_first()
+    refuse_loopback_master(os.environ)
+    on_cuda = torch.cuda.is_available()
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_cuda else "cpu")
+    if "WORLD_SIZE" not in os.environ:
+        _describe_single_rank()
+    # The deepspeed launcher names the ranks of a host otherwise than torchrun does.
+    os.environ.setdefault("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", os.environ["WORLD_SIZE"]))
+    # Else DeepSpeed makes a shared-memory buffer for inference, 66 MiB per rank, that outlives the process.
+    os.environ.pop("LOCAL_SIZE", None)
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
+    if on_cuda:
+        torch.cuda.set_device(device)
+    timeout = timedelta(seconds=timeout_seconds)
+    # DeepSpeed and TorchRec open groups of their own without a timeout; those take the module's default.
+    torch.distributed.distributed_c10d.default_pg_timeout = timeout
+    import deepspeed  # here, because importing it reads DS_ACCELERATOR
+
+    _quiet_libraries()  # importing DeepSpeed has set its logger back
+    backend = "nccl" if on_cuda else "gloo"
+    with redirect_stdout(io.StringIO()):  # it prints that an operator was built, which failed loudly if not
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, timeout=timeout, verbose=False)
+    return Runtime(dist.get_rank(), dist.get_world_size(), device)
+
+
+def finish(exit_status: int, *, together: bool) -> NoReturn:
+    """End this rank with ``exit_status``; ``together`` waits for the other ranks first.
+
+    The interpreter's own end is skipped: a gloo thread may still hold a Python object then, and aborts the
+    process after all work is done.
+    """
+    if together and dist.is_initialized():
+        dist.barrier()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_status)
+
+
+def free_port() -> int:
+    """A TCP port of this machine that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _describe_single_rank() -> None:
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+
+
+def _quiet_libraries() -> None:
+    # Their notes at every start are about options that are not used here; warnings and errors still show.
+    for name in ("DeepSpeed", "torchrec", "torch.fx._symbolic_trace", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
+    warnings.filterwarnings("ignore", module=r"(torchrec|deepspeed|fbgemm_gpu|torch)\b.*")

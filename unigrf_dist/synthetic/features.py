@@ -1,0 +1,43 @@
+"""The side features of a synthetic world: the groups of the items and, for most users, their tastes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from unigrf_dist.data.feature_files import ITEM_COLUMN, write_item_codes, write_vocabulary
+from unigrf_dist.data.manifest import FeatureRecord, FileRecord, Owner
+from unigrf_dist.synthetic.world import IntArray, World
+
+GROUP, TASTE = "group", "taste"
+_TOLD_SHARE = 0.8
+
+
+def told_tastes(tastes: IntArray, random: np.random.Generator) -> IntArray:
+    """Codes of the feature ``taste``: 1 plus the taste, or 0 where it is not told."""
+    return np.where(random.random(len(tastes)) < _TOLD_SHARE, tastes + 1, 0)
+
+
+def write_features(folder: Path, world: World, *, num_untold_users: int) -> tuple[list[FeatureRecord], FileRecord]:
+    """Write the vocabularies and the codes of the items."""
+    groups = np.empty(world.num_items, np.int32)
+    groups[world.item_ids] = world.group_of + 1
+    codes = pa.record_batch({ITEM_COLUMN: np.arange(world.num_items), GROUP: groups})
+    planted: list[tuple[Owner, str, int, int]] = [
+        ("item", GROUP, world.num_groups, 0),
+        ("user", TASTE, world.num_tastes, num_untold_users),
+    ]
+    records = [
+        FeatureRecord(
+            name=name,
+            owner=owner,
+            cardinality=count + 1,
+            multi_valued=False,
+            num_missing=missing,
+            vocabulary=write_vocabulary(folder, owner, name, pa.array([f"{name} {n}" for n in range(count)])),
+        )
+        for owner, name, count, missing in planted
+    ]
+    return records, write_item_codes(folder, {GROUP: False}, [codes])
