@@ -41,8 +41,7 @@ def losses(model: UniGRF) -> float:
     )
     table = torch.ones(NUM_ITEMS, 4)
     negatives = Negatives(torch.arange(NUM_ITEMS), distinct=True)
-    retrieval, *_ = model(table[ids], batch, negatives, table)
-    return float(retrieval)
+    return model(table[ids], batch, None, negatives, table).retrieval.item()
 
 
 def test_the_softmax_runs_over_what_the_user_has_not_met() -> None:

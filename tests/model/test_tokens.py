@@ -6,7 +6,7 @@ import torch
 
 from tests.train.small_run import global_batch, join
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.model.tokens import has_next_event, pack, token_layout
+from unigrf_dist.model.tokens import pack, token_layout
 
 
 def batch_of(lengths: list[int], times: list[int]) -> JaggedBatch:
@@ -23,7 +23,7 @@ def test_the_item_token_comes_before_its_behaviour_token() -> None:
 
 def test_only_the_last_event_of_a_user_has_no_next_one() -> None:
     batch = batch_of([0, 2, 1, 0, 3, 0], [0] * 6)
-    assert has_next_event(batch).tolist() == [True, False, False, True, True, False]
+    assert batch.has_next_event.tolist() == [True, False, False, True, True, False]
 
 
 def test_an_empty_batch_has_no_tokens() -> None:

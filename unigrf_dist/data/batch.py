@@ -49,6 +49,21 @@ class JaggedBatch:
         return self.offsets.diff()
 
     @property
+    def user_indices(self) -> Tensor:
+        """``[E]`` int64, index in the batch of each event's user."""
+        users = torch.arange(self.num_users, device=self.device)
+        return users.repeat_interleave(self.lengths, output_size=self.num_events)
+
+    @property
+    def has_next_event(self) -> Tensor:
+        """``[E]`` bool, whether the same user has a later event in the batch."""
+        follows = torch.ones(self.num_events + 1, dtype=torch.bool, device=self.device)
+        # The event before each user's first one is the last of the user before. Users without events repeat an
+        # offset, and index -1 (nothing before the first event) falls on the spare element at the end.
+        follows[self.offsets - 1] = False
+        return follows[:-1]
+
+    @property
     def device(self) -> torch.device:
         return self.item_ids.device
 

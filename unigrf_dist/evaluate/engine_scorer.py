@@ -34,7 +34,7 @@ class EngineScorer:
         self.engine.eval()
         on_device = batch.to(self.table.device)
         items, side, _ = self.table.lookup(on_device.item_ids, on_device)
-        scores = SequenceScores(*self.engine(items, on_device, side=side))
+        scores: SequenceScores = self.engine(items, on_device, side)
         self.engine.train()
         return scores
 

@@ -1,4 +1,4 @@
-"""Events become tokens: ``i_1, b_1, i_2, b_2, …`` (DESIGN: the model).
+"""Events become tokens: ``i_1, b_1, i_2, b_2, …`` (UniGRF, arXiv 2504.16454, section 3.2).
 
 Shapes: ``E`` events, ``B`` users, ``C`` candidates per user, ``T = 2 E + B C`` tokens, ``D`` model width.
 """
@@ -19,16 +19,16 @@ class TokenLayout:
     """Where the tokens of a batch lie, in sequence and in time.
 
     A user's tokens are the item and the behaviour of each event in turn, then the candidates, of which every
-    user has as many.
+    user has the same number. A row is an index into the packed tokens, and so into the hidden matrix.
 
     Attributes:
         positions: ``[E]`` int64, index of each event in its user's sequence.
         token_positions: ``[T]`` int64, index of each token in its user's sequence; candidates share one.
-        item_rows: ``[E]`` int64, token of each event's item; that of its behaviour comes next.
-        candidate_rows: ``[B, C]`` int64.
-        order: what ``pack`` asks for.
-        attention: who sees whom and when; made once per batch and shared by all blocks. Its query times are
-            the moments at which a token's prediction is asked for, its key times those of the token's event.
+        item_rows: ``[E]`` int64, row of each event's item token, where its behaviour is ranked.
+        candidate_rows: ``[B, C]`` int64, rows of each user's candidate tokens.
+        order: ``[T]`` int64, the order in which ``pack`` lays out the tokens; None without candidates.
+        attention: which tokens attend to which, and the times behind the time bias; made once per batch and shared
+            by all blocks. A query time is the moment for which a token predicts, a key time that of its event.
     """
 
     positions: Tensor
@@ -38,25 +38,33 @@ class TokenLayout:
     order: Tensor | None
     attention: AttentionPlan
 
+    @property
+    def behaviour_rows(self) -> Tensor:
+        """``[E]`` int64, row of each event's behaviour token, where the next item is retrieved."""
+        return self.item_rows + 1
+
+    @property
+    def last_rows(self) -> Tensor:
+        """``[B]`` int64, row of each user's last behaviour; an arbitrary one for users without events."""
+        return (self.attention.offsets[1:] - self.candidate_rows.shape[1] - 1).clamp_min(0)
+
 
 def token_layout(
     batch: JaggedBatch, *, max_length: int, query_time_visible: bool, num_candidates: int = 0
 ) -> TokenLayout:
     """Lay out the tokens of ``batch``.
 
-    An item token asks at the time of its own event: the item is shown, the behaviour is not known. A behaviour
-    token asks for the next item; if ``query_time_visible`` it knows the time of that next event. A candidate
-    asks at the time of its user's last event.
+    An item token's query time is that of its own event: the item is shown at that moment and its behaviour
+    predicted. A behaviour token predicts the next item: its query time is that of the next event if
+    ``query_time_visible``, else that of its own. A candidate's query time is that of its user's last event.
 
     Args:
         batch: the events.
-        max_length: most tokens of a user, without candidates.
-        query_time_visible: see above.
-        num_candidates: candidates of every user, behind the events.
+        max_length: most tokens of a user, candidates not counted.
+        query_time_visible: whether a query knows the time of the event that it predicts.
+        num_candidates: candidates of every user, after the events.
     """
-    users = torch.repeat_interleave(
-        torch.arange(batch.num_users, device=batch.device), batch.lengths, output_size=batch.num_events
-    )
+    users = batch.user_indices
     positions = torch.arange(batch.num_events, device=batch.device) - batch.offsets[users]
     shift = num_candidates * torch.arange(batch.num_users + 1, device=batch.device)
     offsets = 2 * batch.offsets + shift
@@ -66,7 +74,7 @@ def token_layout(
     last = _last_times(batch)[:, None].expand(-1, num_candidates)
     times, next_times = batch.timestamps, batch.timestamps
     if query_time_visible and batch.num_events:
-        next_times = torch.where(has_next_event(batch), times.roll(-1), times)
+        next_times = torch.where(batch.has_next_event, times.roll(-1), times)
     order = _pack_order(item_rows, candidate_rows)
     attention = plan_attention(
         offsets,
@@ -75,18 +83,9 @@ def token_layout(
         key_times=pack(times, times, last.flatten(), order),
         max_length=max_length + num_candidates,
     )
-    behind = 2 * batch.lengths[:, None].expand(-1, num_candidates)
-    token_positions = pack(2 * positions, 2 * positions + 1, behind.flatten(), order)
+    after = 2 * batch.lengths[:, None].expand(-1, num_candidates)
+    token_positions = pack(2 * positions, 2 * positions + 1, after.flatten(), order)
     return TokenLayout(positions, token_positions, item_rows, candidate_rows, order, attention)
-
-
-def has_next_event(batch: JaggedBatch) -> Tensor:
-    """``[E]`` bool, whether the same user has a later event in the batch."""
-    follows = torch.ones(batch.num_events + 1, dtype=torch.bool, device=batch.device)
-    # The event before each user's start ends the user before. Users without events repeat an offset, and
-    # index -1 (nothing before the first event) falls on the spare place at the end.
-    follows[batch.offsets - 1] = False
-    return follows[:-1]
 
 
 def _last_times(batch: JaggedBatch) -> Tensor:
@@ -97,7 +96,7 @@ def _last_times(batch: JaggedBatch) -> Tensor:
 
 
 def _pack_order(item_rows: Tensor, candidate_rows: Tensor) -> Tensor | None:
-    """``[T]`` int64, where ``pack`` finds each token; None without candidates, where tokens just alternate."""
+    """``[T]`` int64 for ``pack``; None without candidates, where items and behaviours just alternate."""
     if not candidate_rows.shape[1]:
         return None
     events = 2 * torch.arange(item_rows.numel(), device=item_rows.device)

@@ -1,13 +1,13 @@
 """UniGRF: one transducer, two tasks (Zhang et al., arXiv 2504.16454, section 3).
 
-Shapes: ``E`` events, ``B`` users, ``C`` candidates of each, ``T = 2 E + B C`` tokens, ``K`` negatives, ``A``
+Shapes: ``E`` events, ``B`` users, ``C`` candidates per user, ``T = 2 E + B C`` tokens, ``K`` negatives, ``A``
 ranking tasks, ``D`` width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import Config
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.backbone import build_backbone
-from unigrf_dist.model.tokens import TokenLayout, has_next_event, pack, token_layout
+from unigrf_dist.model.tokens import TokenLayout, pack, token_layout
 from unigrf_dist.objective.enhancer.candidates import Candidates
-from unigrf_dist.objective.enhancer.targets import EnhancerTargets, enhancer_targets, next_candidates
+from unigrf_dist.objective.enhancer.enhancer import Enhancer
+from unigrf_dist.objective.enhancer.targets import EnhancerTargets
 from unigrf_dist.objective.negative_mask import above_threshold_masks, seen_negative_masks
 from unigrf_dist.objective.negatives import Negatives
 from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs
@@ -28,13 +29,31 @@ from unigrf_kernels.ops.joint_loss import joint_loss
 _INIT_STD = 0.02
 
 
-@dataclass(frozen=True)
-class SequenceScores:
-    """What evaluation asks of a batch whose sequences end with the event to predict.
+# Named tuples, because ZeRO-3 looks for tensors in tuples, lists and dictionaries alone.
+class StepSums(NamedTuple):
+    """What a training step needs of its batch: sums, whose divisors are counts over all ranks.
 
     Attributes:
-        queries: ``[B, D]`` fp32, hidden state before the last event: scores the catalogue.
-        ranking_logits: ``[B, A]`` fp32, at the last event's item: its behaviour under each task.
+        retrieval: ``[]`` fp32, sum of the weighted losses of all query–positive pairs; differentiable.
+        ranking: ``[]`` fp32, sum of the losses of all labelled events; differentiable.
+        sq_norms: ``[2]`` fp32, squared norms of both sums' gradients with respect to the hidden states.
+        enhancer_counts: ``[2]`` fp32, hard negatives and soft positives that the enhancer gave.
+        next_candidates: ``[B, C]`` int64, the users' candidates of the next round; None without an enhancer.
+    """
+
+    retrieval: Tensor
+    ranking: Tensor
+    sq_norms: Tensor
+    enhancer_counts: Tensor
+    next_candidates: Tensor | None
+
+
+class SequenceScores(NamedTuple):
+    """What evaluation needs of sequences that end with the event to predict.
+
+    Attributes:
+        queries: ``[B, D]`` fp32, hidden state after the event before the last one: scores the catalogue.
+        ranking_logits: ``[B, A]`` fp32, at the last event's item, whose behaviour is not attended to.
         valid: ``[B]`` bool, whether the user has an event before the last one.
     """
 
@@ -47,10 +66,10 @@ class UniGRF(nn.Module):
     """Dense part of the model: everything but the item table.
 
     Args:
-        config: the run's configuration.
+        config: configuration of the run.
         labels: ``[num_behaviours][A]`` label of each behaviour code under each ranking task, NaN if none.
         num_items: size of the catalogue.
-        phases: names the loss inside the forward.
+        phases: names the parts of a forward.
     """
 
     labels: Tensor
@@ -62,7 +81,7 @@ class UniGRF(nn.Module):
         super().__init__()
         self.num_items = num_items
         self.objective, self.kernel, self.phases = config.objective, config.kernel, phases
-        model = config.model
+        model, enhancer = config.model, config.objective.enhancer
         max_events = config.data.max_events + 1  # the history and the event to predict
         self.max_tokens = 2 * max_events
         self.dropout, self.query_time_visible = model.dropout, model.query_time_visible
@@ -75,63 +94,71 @@ class UniGRF(nn.Module):
         self.backbone = build_backbone(model, max_tokens=self.max_tokens, kernel=config.kernel)
         self.head_weight = nn.Parameter(torch.randn(len(labels[0]), model.width) * _INIT_STD)
         self.head_bias = nn.Parameter(torch.zeros(len(labels[0])))
+        self.enhancer = (
+            None if enhancer is None else Enhancer(enhancer, config.objective.retrieval, num_items=num_items)
+        )
         # Labels and weights are data, not state: they come from the configuration, never from a checkpoint.
         self.register_buffer("labels", torch.tensor(labels), persistent=False)
         weights = torch.tensor([task.weight for task in config.objective.ranking])
         self.register_buffer("task_weights", weights, persistent=False)
 
+    @overload
     def forward(
         self,
         items: Tensor,
         batch: JaggedBatch,
+        side: Tensor | None,
+        negatives: Negatives,
+        negative_vectors: Tensor,
+        candidates: Candidates | None = None,
+        seed: int | None = None,
+    ) -> StepSums: ...
+
+    @overload
+    def forward(self, items: Tensor, batch: JaggedBatch, side: Tensor | None = None) -> SequenceScores: ...
+
+    def forward(
+        self,
+        items: Tensor,
+        batch: JaggedBatch,
+        side: Tensor | None = None,
         negatives: Negatives | None = None,
         negative_vectors: Tensor | None = None,
         candidates: Candidates | None = None,
-        side: Tensor | None = None,
         seed: int | None = None,
-    ) -> tuple[Tensor | None, ...]:
-        """Both task losses of a batch or, without negatives, its scores.
+    ) -> StepSums | SequenceScores:
+        """Both tasks' loss sums of a batch or, without negatives, the scores of its last events.
 
         One forward with the loss inside, so that ZeRO-3 gathers what the loss needs.
 
         Args:
             items: ``[E, D]`` vectors of the batch's items.
             batch: the events.
-            negatives: ``K`` items that retrieval tells the next one from.
-            negative_vectors: ``[K, D]`` their vectors.
-            proposals: ``C`` items for each user that ride along as candidates.
             side: ``[E, D]``, what side features add to the items in the tokens, and only there.
-            seed: of this step's dropout masks; None switches dropout off.
-
-        Returns:
-            With negatives: the scalars retrieval_sum and ranking_sum (differentiable, fp32), ``[4]`` the squared
-            norms of both sums' gradients with respect to the hidden states and how many hard negatives and
-            favourites the enhancer gave, and ``[B, C]`` the users' next proposals, None without an enhancer.
-            Without negatives: the fields of ``SequenceScores``.
+            negatives: the ``K`` items that the retrieval softmax runs over beside the positive.
+            negative_vectors: ``[K, D]`` their vectors.
+            candidates: ``C`` items of each user that ride along as candidate tokens.
+            seed: seed of this step's dropout masks; None switches dropout off.
         """
-        num_candidates = 0 if candidates is None else candidates.ids.shape[1]
-        layout = self._layout(batch, num_candidates)
+        layout = token_layout(
+            batch,
+            max_length=self.max_tokens,
+            query_time_visible=self.query_time_visible,
+            num_candidates=0 if candidates is None else candidates.ids.shape[1],
+        )
         hidden = self.encode(items if side is None else items + side, batch, layout, candidates, seed)
         if negatives is None:
-            return self._scores(hidden, batch)
+            return self._scores(hidden, layout, batch)
         assert negative_vectors is not None
-        targets = None if candidates is None else self._enhancer_targets(hidden, layout, batch, candidates)
+        targets = self._enhancer_targets(hidden, layout, batch, candidates)
         with self.phases("loss"):
-            losses = self._losses(hidden, layout, items, batch, negatives, negative_vectors, targets)
-        if self.objective.enhancer is None:
-            return *losses, None
+            sums = self._sums(hidden, layout, items, batch, negatives, negative_vectors, targets)
+        if self.enhancer is None:
+            return sums
         with self.phases("enhancer"):
-            return *losses, next_candidates(
-                hidden,
-                layout,
-                batch,
-                negatives,
-                negative_vectors,
-                candidates,
-                config=self.objective.enhancer,
-                retrieval=self.objective.retrieval,
-                num_items=self.num_items,
-            )
+            queries = hidden[layout.last_rows]
+            found = self.enhancer.next_candidates(queries, batch, negatives, negative_vectors, candidates)
+        return sums._replace(next_candidates=found)
 
     def encode(
         self,
@@ -142,59 +169,49 @@ class UniGRF(nn.Module):
         seed: int | None,
     ) -> Tensor:
         """``[E, D]`` item vectors → ``[T, D]`` hidden states of the tokens."""
-        asked = torch.cat([layout.positions, batch.lengths.clamp_max(self.positions.num_embeddings - 1)])
-        # One lookup: ZeRO's bookkeeping is wrong for a module that runs twice in a step.
-        positions, behind = self.positions(asked).split([batch.num_events, batch.num_users])
-        item_tokens = items.to(positions.dtype) * self.item_scale + positions
+        # One lookup for the events and for the position after each user's last: ZeRO's bookkeeping is wrong for a
+        # module that runs twice in a step.
+        indices = torch.cat([layout.positions, batch.lengths.clamp_max(self.positions.num_embeddings - 1)])
+        positions, next_positions = self.positions(indices).split([batch.num_events, batch.num_users])
+        item_tokens = items.to(positions.dtype) * self.item_scale + positions  # [E, D]
         behaviour_tokens = self.behaviours(batch.behaviours) + (
             item_tokens if self.behaviours_carry_items else positions
         )
-        candidate_tokens = None if candidates is None else self._candidate_tokens(candidates, behind)
-        tokens = pack(item_tokens, behaviour_tokens, candidate_tokens, layout.order)
+        candidate_tokens = None if candidates is None else self._candidate_tokens(candidates, next_positions)
+        tokens = pack(item_tokens, behaviour_tokens, candidate_tokens, layout.order)  # [T, D]
         if seed is not None:
             tokens = seeded_dropout(tokens, dropout=self.dropout, seed=seed, implementation=self.kernel)
         return self.backbone(tokens, layout, seed)
 
     def count_positions(self, batch: JaggedBatch) -> Tensor:
-        """``[2]`` fp32, how many predictions of each task the loss of ``batch`` is the sum of."""
+        """``[2]`` fp32, the number of query–positive pairs and of labels behind the sums of ``batch``."""
         labelled = ~self.labels[batch.behaviours].isnan()
-        return torch.stack([has_next_event(batch).sum(), labelled.sum()]).float()
+        return torch.stack([batch.has_next_event.sum(), labelled.sum()]).float()
 
     def last_shared_parameters(self) -> list[nn.Parameter]:
-        """Those of the last block, which both tasks read."""
+        """Parameters of the last block, which both tasks read."""
         return list(self.backbone.blocks[-1].parameters())
 
-    def _layout(self, batch: JaggedBatch, num_candidates: int) -> TokenLayout:
-        return token_layout(
-            batch,
-            max_length=self.max_tokens,
-            query_time_visible=self.query_time_visible,
-            num_candidates=num_candidates,
-        )
-
     def _candidate_tokens(self, candidates: Candidates, positions: Tensor) -> Tensor:
-        """``[B C, D]``: candidates stand where the user's next item would, and are asked, not learnt from."""
+        """``[B C, D]``: candidates stand at the position of the user's next item, and get no gradient."""
         vectors = candidates.vectors if candidates.side is None else candidates.vectors + candidates.side
         vectors = vectors.to(positions.dtype) * self.item_scale
         return (vectors + positions[:, None]).detach().flatten(0, 1)
 
     def _enhancer_targets(
-        self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch, candidates: Candidates
-    ) -> EnhancerTargets:
-        assert self.objective.enhancer is not None
+        self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch, candidates: Candidates | None
+    ) -> EnhancerTargets | None:
+        if candidates is None:
+            return None
+        assert self.enhancer is not None
+        with self.phases("enhancer"), torch.no_grad():
+            states = hidden[layout.last_rows], hidden[layout.candidate_rows]
         with self.phases("enhancer"):
-            return enhancer_targets(
-                hidden,
-                layout,
-                batch,
-                candidates,
-                head_weight=self.head_weight[0],
-                head_bias=self.head_bias[0],
-                config=self.objective.enhancer,
-                retrieval=self.objective.retrieval,
+            return self.enhancer.targets(
+                *states, candidates, batch, head_weight=self.head_weight[0], head_bias=self.head_bias[0]
             )
 
-    def _losses(
+    def _sums(
         self,
         hidden: Tensor,
         layout: TokenLayout,
@@ -203,29 +220,34 @@ class UniGRF(nn.Module):
         negatives: Negatives,
         negative_vectors: Tensor,
         targets: EnhancerTargets | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> StepSums:
         retrieval = self.objective.retrieval
-        entries = next_item_pairs(hidden, layout, items, batch)
-        observed: dict[str, Tensor] = {}
+        pairs = next_item_pairs(layout.behaviour_rows, items.to(hidden.dtype), batch)
+        per_user: dict[str, Tensor] = {}
         if targets is not None:
             assert self.objective.enhancer is not None
-            entries = entries.with_soft_positives(targets, self.objective.enhancer.soft_weight)
-            observed = {
-                "retrieval_users": entries.users,
-                "user_negatives": targets.hard_vectors,
-                "user_negative_ids": targets.hard_ids,
+            pairs = pairs.with_soft_positives(
+                targets,
+                query_rows=layout.last_rows,
+                events=(batch.offsets[1:] - 1).clamp_min(0),
+                weight=self.objective.enhancer.soft_weight,
+            )
+            per_user = {
+                "retrieval_users": pairs.users,
+                "user_negatives": targets.hard_negative_vectors,
+                "user_negative_ids": targets.hard_negative_ids,
             }
-        mask, mask_rows = self._negative_mask(entries, batch, negatives, targets)
+        mask, mask_rows = self._negative_mask(pairs, batch, negatives, targets)
         log_q = negatives.item_log_q
         loss = joint_loss(
             hidden,
-            retrieval_rows=entries.rows,
-            positives=entries.positives,
-            positive_ids=entries.ids,
-            retrieval_weights=entries.weights,
+            retrieval_rows=pairs.query_rows,
+            positives=pairs.positive_vectors,
+            positive_ids=pairs.positive_ids,
+            retrieval_weights=pairs.weights,
             negatives=negative_vectors.to(hidden.dtype),
             negative_ids=negatives.ids,
-            positive_log_q=None if log_q is None else log_q(entries.ids),
+            positive_log_q=None if log_q is None else log_q(pairs.positive_ids),
             negative_log_q=None if log_q is None else log_q(negatives.ids),
             negative_mask=mask,
             negative_mask_rows=mask_rows,
@@ -237,36 +259,36 @@ class UniGRF(nn.Module):
             labels=self.labels[batch.behaviours].float(),
             task_weights=self.task_weights,
             implementation=self.kernel,
-            **observed,
+            **per_user,
         )
-        given = hidden.new_zeros(2, dtype=torch.float32) if targets is None else targets.counts()
+        counts = hidden.new_zeros(2, dtype=torch.float32) if targets is None else targets.counts()
         sq_norms = torch.stack([loss.retrieval_sq_norm, loss.ranking_sq_norm])
-        return loss.retrieval_sum, loss.ranking_sum, torch.cat([sq_norms, given])
+        return StepSums(loss.retrieval_sum, loss.ranking_sum, sq_norms, counts, next_candidates=None)
 
     def _negative_mask(
         self,
-        entries: QueryPositivePairs,
+        pairs: QueryPositivePairs,
         batch: JaggedBatch,
         negatives: Negatives,
         targets: EnhancerTargets | None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What the entries must not be told from: bit masks, and which of them holds for each entry."""
-        liked = None
+        """``[rows, W]`` bit masks of the negatives, and ``[P]`` the row that holds for each pair."""
+        above = None  # [B, W]
         if targets is not None:
-            liked = above_threshold_masks(targets.above_threshold_ids, negatives, num_items=self.num_items)
+            above = above_threshold_masks(targets.above_threshold_ids, negatives, num_items=self.num_items)
         if not self.objective.retrieval.mask_seen_negatives or not batch.num_events:
-            return liked, None if liked is None else entries.users
-        met = seen_negative_masks(batch, negatives, num_items=self.num_items)
-        if liked is not None:
-            met |= liked[entries.users[: batch.num_events]]
-        return met, entries.events
+            return above, None if above is None else pairs.users
+        masks = seen_negative_masks(batch, negatives, num_items=self.num_items)  # [E, W]
+        if above is not None:
+            masks |= above[batch.user_indices]
+        return masks, pairs.events
 
-    def _scores(self, hidden: Tensor, batch: JaggedBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def _scores(self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch) -> SequenceScores:
         valid = batch.lengths >= 2
-        last = batch.offsets[1:][valid] - 1
-        width, tasks = hidden.shape[1], self.head_weight.shape[0]
-        queries = torch.zeros(batch.num_users, width, device=hidden.device)
-        logits = torch.zeros(batch.num_users, tasks, device=hidden.device)
-        queries[valid] = hidden[2 * last - 1].float()
-        logits[valid] = torch.addmm(self.head_bias, hidden[2 * last], self.head_weight.T).float()
-        return queries, logits, valid
+        last = batch.offsets[1:][valid] - 1  # the event to predict
+        queries = torch.zeros(batch.num_users, hidden.shape[1], device=hidden.device)
+        logits = torch.zeros(batch.num_users, self.head_weight.shape[0], device=hidden.device)
+        queries[valid] = hidden[layout.behaviour_rows[last - 1]].float()
+        ranked = hidden[layout.item_rows[last]]
+        logits[valid] = torch.addmm(self.head_bias, ranked, self.head_weight.T).float()
+        return SequenceScores(queries, logits, valid)

@@ -1,9 +1,12 @@
-"""Which negatives the softmax must leave out for an entry, as the bit masks that ``joint_loss`` takes.
+"""Which negatives the softmax must not count for a query, as the bit masks that ``joint_loss`` takes.
 
-Evaluation removes what a user has met from the ranking. A softmax that keeps those items as negatives spends its
+Evaluation removes what a user has seen from the ranking. A softmax that keeps those items as negatives spends its
 capacity on pushing them away, and what is like them with them, from the very users who like their kind.
 
-Shapes: ``E`` events, ``B`` users, ``K`` negatives, ``W = ceil(K / 32)`` words of 32 bits.
+A mask is a row of bits, one per negative: bit ``k % 32`` of word ``k // 32`` is set if negative ``k`` is masked.
+
+Shapes: ``E`` events, ``B`` users, ``C`` candidates per user, ``K`` negatives, ``W = ceil(K / 32)`` words, ``S``
+pairs of user and seen item.
 """
 
 from __future__ import annotations
@@ -15,75 +18,81 @@ from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.objective.negatives import Negatives
+from unigrf_dist.objective.seen import seen_items
 
 _WORD_BITS = 32
 
 
 def seen_negative_masks(batch: JaggedBatch, negatives: Negatives, *, num_items: int) -> Tensor:
-    """``[E, W]`` int32, at each event the negatives that its user has met by then.
+    """``[E, W]`` int32, for each event the negatives that its user has seen by then, that event included.
 
-    Those before the batch's window count where the batch holds them.
+    Prior history counts where the batch holds it.
+
+    A row is the union of what the user saw at each event so far. Unions are made by addition: every item sets its
+    bit only where its user sees it first, so no bit is set twice within a user, and a running sum over all events
+    minus the sum before the user's first event is the union. Sums may overflow from one user to the next; they are
+    taken modulo 2^32, so the subtraction still gives the exact bits.
     """
-    users = torch.arange(batch.num_users, device=batch.device)
-    of_event = users.repeat_interleave(batch.lengths, output_size=batch.num_events)
-    seen_users, items = (torch.cat(parts) for parts in zip(*seen_items(batch), strict=True))
-    # What lies before the window has been met at the window's first event.
-    events = torch.arange(batch.num_events, device=batch.device)
-    seen_at = torch.cat([batch.offsets[seen_users[: len(items) - len(events)]], events])
-    is_first = _first_occurrences(seen_users * num_items + items)
-    met = torch.zeros(batch.num_events, _num_words(negatives.ids), dtype=torch.int32, device=batch.device)
+    (seen_users, items), seen_at = _seen_pairs(batch), _seen_at(batch)  # [S] each
+    is_first = _first_occurrences(seen_users * num_items + items)  # [S]
+    new_bits = torch.zeros(batch.num_events, _num_words(negatives.ids), dtype=torch.int32, device=batch.device)
     if negatives.distinct:
-        word, bit = _place(torch.where(is_first, items, -1), negatives, num_items)
-        met.index_put_((seen_at, word), bit, accumulate=True)
+        # An item is one negative at most: one bit to set, wherever it stands.
+        word, bit = _word_and_bit(torch.where(is_first, items, -1), negatives, num_items)
+        new_bits.index_put_((seen_at, word), bit, accumulate=True)
     else:
-        met.index_add_(0, seen_at, torch.where(is_first[:, None], _matching_columns(items, negatives.ids), 0))
-    # A bit is set once per user, so sums are unions; what runs over from user to user modulo 2^32 cancels.
-    running = torch.nn.functional.pad(met.cumsum(0, dtype=torch.int32), (0, 0, 1, 0))
-    return running[1:] - running[batch.offsets[:-1]][of_event]
+        # An item may be several negatives: its whole row of bits.
+        new_bits.index_add_(0, seen_at, torch.where(is_first[:, None], _bits_of_items(items, negatives.ids), 0))
+    running = torch.nn.functional.pad(new_bits.cumsum(0, dtype=torch.int32), (0, 0, 1, 0))  # [E + 1, W]
+    return running[1:] - running[batch.offsets[:-1]][batch.user_indices]
 
 
-def above_threshold_masks(above_threshold_ids: Tensor, negatives: Negatives, *, num_items: int) -> Tensor:
-    """``[B, C]`` items, -1 for none → ``[B, W]`` int32, the negatives that are among each user's."""
+def above_threshold_masks(ids: Tensor, negatives: Negatives, *, num_items: int) -> Tensor:
+    """``[B, C]`` items, -1 for none → ``[B, W]`` int32, the negatives that are among each user's items."""
     if not negatives.distinct:
-        columns = _matching_columns(above_threshold_ids.flatten(), negatives.ids)
-        return reduce(torch.bitwise_or, columns.unflatten(0, above_threshold_ids.shape).unbind(1))
-    liked = torch.zeros(
-        len(above_threshold_ids), _num_words(negatives.ids), dtype=torch.int32, device=above_threshold_ids.device
-    )
-    for word, bit in zip(
-        *(part.unbind(1) for part in _place(above_threshold_ids, negatives, num_items)), strict=True
-    ):
-        there = liked.gather(1, word[:, None])
-        liked.scatter_(1, word[:, None], there | bit[:, None])
-    return liked
+        bits = _bits_of_items(ids.flatten(), negatives.ids)
+        return reduce(torch.bitwise_or, bits.unflatten(0, ids.shape).unbind(1))
+    masks = torch.zeros(len(ids), _num_words(negatives.ids), dtype=torch.int32, device=ids.device)
+    # One candidate of all users at a time: two candidates of a user may share a word, and a scatter writes only
+    # one.
+    words, bits = _word_and_bit(ids, negatives, num_items)
+    for word, bit in zip(words.unbind(1), bits.unbind(1), strict=True):
+        present = masks.gather(1, word[:, None])
+        masks.scatter_(1, word[:, None], present | bit[:, None])
+    return masks
 
 
-def _place(items: Tensor, negatives: Negatives, num_items: int) -> tuple[Tensor, Tensor]:
-    """Word and bit of each item among distinct negatives; no bit for -1 and for what is no negative."""
-    column = torch.full((num_items + 1,), -1, device=items.device)  # index -1 falls on the spare place at the end
-    column[negatives.ids] = torch.arange(negatives.ids.numel(), device=items.device)
-    place = column[items]
-    return place.clamp_min(0) // _WORD_BITS, torch.where(place >= 0, _bits(items.device)[place % _WORD_BITS], 0)
+def _seen_pairs(batch: JaggedBatch) -> tuple[Tensor, Tensor]:
+    """``[S]`` users and ``[S]`` items: prior history first, then the events."""
+    users, items = zip(*seen_items(batch), strict=True)
+    return torch.cat(users), torch.cat(items)
 
 
-def _matching_columns(items: Tensor, negative_ids: Tensor) -> Tensor:
+def _seen_at(batch: JaggedBatch) -> Tensor:
+    """``[S]`` int64, the event at which each pair counts as seen: prior history at the user's first event."""
+    *prior, _ = seen_items(batch)
+    events = torch.arange(batch.num_events, device=batch.device)
+    return torch.cat([*(batch.offsets[users] for users, _ in prior), events])
+
+
+def _word_and_bit(items: Tensor, negatives: Negatives, num_items: int) -> tuple[Tensor, Tensor]:
+    """Word and bit of each item among distinct negatives; bit 0 for -1 and for items that are no negatives."""
+    column_of_item = torch.full((num_items + 1,), -1, device=items.device)  # index -1 falls on the spare last one
+    column_of_item[negatives.ids] = torch.arange(negatives.ids.numel(), device=items.device)
+    column = column_of_item[items]
+    bits = _bits(items.device)[column % _WORD_BITS]
+    return column.clamp_min(0) // _WORD_BITS, torch.where(column >= 0, bits, 0)
+
+
+def _bits_of_items(items: Tensor, negative_ids: Tensor) -> Tensor:
     """``[N]`` items → ``[N, W]`` int32, the negatives that are each of them."""
     padded = torch.nn.functional.pad(negative_ids, (0, -negative_ids.numel() % _WORD_BITS), value=-1)
     ids, bits = padded.view(-1, _WORD_BITS), _bits(items.device)
-    found = torch.zeros(items.numel(), len(ids), dtype=torch.int32, device=items.device)
-    for place in range(_WORD_BITS):
-        found |= torch.where((items[:, None] == ids[:, place]) & (ids[:, place] >= 0), bits[place], 0)
-    return found
-
-
-def seen_items(batch: JaggedBatch) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of user and item: those before the window, where the batch holds them, and those of the events."""
-    users = torch.arange(batch.num_users, device=batch.device)
-    met = [(users.repeat_interleave(batch.lengths, output_size=batch.num_events), batch.item_ids)]
-    if batch.prior_item_ids is not None and batch.prior_offsets is not None:
-        older = users.repeat_interleave(batch.prior_offsets.diff(), output_size=batch.prior_item_ids.numel())
-        met.insert(0, (older, batch.prior_item_ids))
-    return met
+    masks = torch.zeros(items.numel(), len(ids), dtype=torch.int32, device=items.device)
+    # Bit by bit, so that no [N, K] matrix is made.
+    for index in range(_WORD_BITS):
+        masks |= torch.where((items[:, None] == ids[:, index]) & (ids[:, index] >= 0), bits[index], 0)
+    return masks
 
 
 def _first_occurrences(keys: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The retrieval entries of a batch: which hidden state is to find which item, and how much it counts.
+"""Query–positive pairs: which hidden state must retrieve which item, and how much the pair weighs.
 
-Shapes: ``E`` events, ``B`` users, ``f`` favourites of each, ``P`` entries, ``D`` width.
+Shapes: ``T`` tokens, ``E`` events, ``B`` users, ``f`` soft positives per user, ``P`` pairs, ``D`` width.
 """
 
 from __future__ import annotations
@@ -11,59 +11,72 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.model.tokens import TokenLayout, has_next_event
 from unigrf_dist.objective.enhancer.candidates import NO_ITEM
 from unigrf_dist.objective.enhancer.targets import EnhancerTargets
 
 
 @dataclass(frozen=True)
 class QueryPositivePairs:
-    """Positions of the retrieval loss.
+    """The terms of the retrieval loss.
 
     Attributes:
-        rows: ``[P]`` int64, hidden state that asks.
-        positives: ``[P, D]`` vectors to be found.
-        ids: ``[P]`` int64, their items.
-        weights: ``[P]`` fp32, 0 for entries that are none.
-        users: ``[P]`` int64, whose they are.
-        events: ``[P]`` int64, the event behind which they ask; an arbitrary one where there is none.
+        query_rows: ``[P]`` int64, row of the hidden matrix that is the query.
+        positive_vectors: ``[P, D]`` item vectors of the positives.
+        positive_ids: ``[P]`` int64, their item ids.
+        weights: ``[P]`` fp32; a pair of weight 0 is none.
+        users: ``[P]`` int64, index in the batch of the query's user.
+        events: ``[P]`` int64, the event after which the query stands: what its user has seen by then is masked.
+            An arbitrary one for users without events.
     """
 
-    rows: Tensor
-    positives: Tensor
-    ids: Tensor
+    query_rows: Tensor
+    positive_vectors: Tensor
+    positive_ids: Tensor
     weights: Tensor
     users: Tensor
     events: Tensor
 
-    def with_soft_positives(self, targets: EnhancerTargets, weight: float) -> QueryPositivePairs:
-        """These and, behind them, the soft positives of every user's last state."""
-        ids = targets.soft_positive_ids
+    def with_soft_positives(
+        self, targets: EnhancerTargets, *, query_rows: Tensor, events: Tensor, weight: float
+    ) -> QueryPositivePairs:
+        """These pairs and, after them, the soft positives of every user's last query.
+
+        Args:
+            targets: what the enhancer selected.
+            query_rows: ``[B]`` int64, row of the hidden state after each user's last event.
+            events: ``[B]`` int64, that event.
+            weight: weight of a soft positive; a next-item pair weighs 1.
+        """
+        ids = targets.soft_positive_ids  # [B, f]
         users = torch.arange(ids.shape[0], device=ids.device).repeat_interleave(ids.shape[1])
         return QueryPositivePairs(
-            torch.cat([self.rows, targets.rows[users]]),
-            torch.cat([self.positives, targets.soft_positive_vectors.flatten(0, 1)]),
-            torch.cat([self.ids, ids.flatten()]),
+            torch.cat([self.query_rows, query_rows[users]]),
+            torch.cat([self.positive_vectors, targets.soft_positive_vectors.flatten(0, 1)]),
+            torch.cat([self.positive_ids, ids.flatten()]),
             torch.cat([self.weights, weight * (ids.flatten() != NO_ITEM)]),
             torch.cat([self.users, users]),
-            torch.cat([self.events, targets.events[users]]),
+            torch.cat([self.events, events[users]]),
         )
 
 
-def next_item_pairs(hidden: Tensor, layout: TokenLayout, items: Tensor, batch: JaggedBatch) -> QueryPositivePairs:
-    """Every event finds the next one of its user.
+def next_item_pairs(behaviour_rows: Tensor, items: Tensor, batch: JaggedBatch) -> QueryPositivePairs:
+    """One pair per event: the state at its behaviour token retrieves the user's next item.
 
-    The last event of a user, which none follows, weighs nothing: a selection of rows would cost a host
+    The last event of a user, which has no next one, weighs 0: selecting the others would cost a host
     synchronisation per step.
+
+    Args:
+        behaviour_rows: ``[E]`` int64, row of each event's behaviour token.
+        items: ``[E, D]`` vectors of the events' items.
+        batch: the events.
     """
     events = torch.arange(batch.num_events, device=batch.device)
-    follower = (events + 1).clamp(max=max(batch.num_events - 1, 0))
-    users = torch.arange(batch.num_users, device=batch.device)
+    next_events = (events + 1).clamp(max=max(batch.num_events - 1, 0))
     return QueryPositivePairs(
-        rows=layout.item_rows + 1,
-        positives=items[follower].to(hidden.dtype),
-        ids=batch.item_ids[follower],
-        weights=has_next_event(batch).float(),
-        users=users.repeat_interleave(batch.lengths, output_size=batch.num_events),
+        query_rows=behaviour_rows,
+        positive_vectors=items[next_events],
+        positive_ids=batch.item_ids[next_events],
+        weights=batch.has_next_event.float(),
+        users=batch.user_indices,
         events=events,
     )

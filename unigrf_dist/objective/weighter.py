@@ -15,8 +15,9 @@ from torch import Tensor
 
 from unigrf_dist.config.schema import WeighterConfig
 from unigrf_dist.objective.smoothing import SmoothedMean, WindowMeans
+from unigrf_dist.objective.tasks import TASKS
 
-NUM_TASKS = 2
+NUM_TASKS = len(TASKS)
 
 
 class Weighter(Protocol):

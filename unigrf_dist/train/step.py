@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -12,10 +12,12 @@ from torch import Tensor
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
+from unigrf_dist.model.unigrf import StepSums
 from unigrf_dist.objective.enhancer.candidates import Candidates
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import Negatives, NegativeSource
+from unigrf_dist.objective.tasks import by_task
 from unigrf_dist.objective.weighter import NUM_TASKS, Weighter
 from unigrf_dist.phases import Phases
 from unigrf_dist.train.matmul_precision import matmul_precision
@@ -25,15 +27,15 @@ _SEEDS_PER_STEP = 4096  # room for a dropout seed of each layer and rank
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What a step leaves behind: values over all ranks, still on the device.
+    """What a step leaves behind: values over all ranks, still on the device; ``[2]`` in the order of ``TASKS``.
 
     Attributes:
         loss: ``[]``, the weighted loss that was differentiated.
-        losses: ``[2]``, mean retrieval and ranking loss.
-        weights: ``[2]``, their weights.
-        grad_norms: ``[2]``, norms of their gradients with respect to the hidden states.
+        losses: ``[2]``, mean loss of each task.
+        weights: ``[2]``, weight of each task.
+        grad_norms: ``[2]``, norms of the mean losses' gradients with respect to the hidden states.
         exact_norms: ``[2]``, the same with respect to the last block's parameters, in steps that measure them.
-        lessons: ``[2]``, hard negatives and favourites that the enhancer gave.
+        enhancer_counts: ``[2]``, hard negatives and soft positives that the enhancer gave.
         num_events: ``[]``, events of the global batch.
         stop_asked: ``[]``, how many ranks were asked to stop.
     """
@@ -48,6 +50,15 @@ class StepOutcome:
     stop_asked: Tensor
 
 
+class _Rows(NamedTuple):
+    """Rows of a step: ``[E, D]`` items and what side features add to them, ``[K, D]`` negatives, candidates."""
+
+    items: Tensor
+    side: Tensor | None
+    negatives: Tensor
+    candidates: Candidates | None
+
+
 class TrainStep:
     """The built parts of a step.
 
@@ -59,10 +70,10 @@ class TrainStep:
         negatives: draws the step's negatives.
         weighter: balances the tasks.
         exact_norms: measures what the weighter estimates.
-        proposals: of the enhancer, if there is one.
+        candidates: the enhancer's candidates of this rank's users; None without an enhancer.
         table_rate_ratio: the table's learning rate as a multiple of the dense one, whose schedule it follows.
-        matmul_precision: of fp32 products.
-        seed: of the dropout masks.
+        matmul_precision: precision of fp32 products.
+        seed: seed of the dropout masks.
         phases: names the parts of the step.
     """
 
@@ -102,31 +113,38 @@ class TrainStep:
         phase, host_users = self.phases, batch.user_ids
         batch = batch.to(self.table.device, non_blocking=True)
         self.table.begin_step(step, self.learning_rate * self._table_rate_ratio)
-        # What the batch alone determines is reduced while the forward runs, what the forward finds while the
-        # backward runs.
-        known = _Reduction(self._known(batch, stop_asked))
+        # Counts follow from the batch alone: they are reduced while the forward runs, losses while the backward
+        # runs.
+        counts_reduction = _Reduction(self._local_counts(batch, stop_asked))
         with phase("tables"):
             negatives = self.negatives.draw(step, batch)
-            items, side, negative_vectors, candidates = self._lookup(
-                batch, negatives, self._stored_candidates(host_users)
-            )
+            rows = self._lookup(batch, negatives, self._stored_candidates(host_users))
         with phase("forward"):
-            inputs = (items, batch, negatives, negative_vectors, candidates, side, self._dropout_seed(step))
-            *sums, norms_and_enhancer_counts, next_candidates = self.engine(*inputs)
+            inputs = (
+                rows.items,
+                batch,
+                rows.side,
+                negatives,
+                rows.negatives,
+                rows.candidates,
+                self._dropout_seed(step),
+            )
+            sums: StepSums = self.engine(*inputs)
+            task_sums = torch.stack([sums.retrieval, sums.ranking])  # [2]
         with phase("collectives"):
-            counts, (events, stops) = known.result().split([NUM_TASKS, 2])
+            counts, (events, stops) = counts_reduction.result().split([NUM_TASKS, 2])
             counts = counts.clamp(min=1.0)
-            found = _Reduction(torch.cat([torch.stack(sums).detach(), norms_and_enhancer_counts]))
+            losses_reduction = _Reduction(torch.cat([task_sums.detach(), sums.sq_norms, sums.enhancer_counts]))
         with phase("weighter"):
             exact_norms = self.exact_norms.measure(step, lambda: self.engine.module(*inputs), counts)
             weights = self.weighter.weights
         with phase("backward"):
-            # Dense and table gradients are averaged over the ranks, the loss is a mean over the positions of
-            # all ranks: hence the factor.
-            shares = torch.stack(sums) / counts * weights
-            self.engine.backward(shares.sum() * self.world_size)
+            # The global loss is a mean over the positions of all ranks, but dense and table gradients are averaged
+            # over the ranks: hence the factor.
+            local_share = (task_sums / counts * weights).sum()
+            self.engine.backward(local_share * self.world_size)
         with phase("collectives"):
-            totals, sq_norms, enhancer_counts = found.result().split(NUM_TASKS)
+            totals, sq_norms, enhancer_counts = losses_reduction.result().split(NUM_TASKS)
             losses, grad_norms = totals / counts, sq_norms.sqrt() / counts
             _refuse_non_finite(losses, step)
         with phase("weighter"):
@@ -134,7 +152,8 @@ class TrainStep:
         with phase("optimizer"):
             self.engine.step()
         if self.candidates is not None and self.candidates.renews(epoch):
-            self.candidates.write(host_users, next_candidates)
+            assert sums.next_candidates is not None
+            self.candidates.write(host_users, sums.next_candidates)
         return StepOutcome(
             (losses * weights).sum(), losses, weights, grad_norms, exact_norms, enhancer_counts, events, stops
         )
@@ -146,33 +165,27 @@ class TrainStep:
     def _stored_candidates(self, users: Tensor) -> Tensor | None:
         return None if self.candidates is None else self.candidates.read(users)
 
-    def _lookup(
-        self, batch: JaggedBatch, negatives: Negatives, candidate_ids: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor, Candidates | None]:
-        """Vectors of the batch's items, their side features, the negatives and the proposals, in one exchange."""
+    def _lookup(self, batch: JaggedBatch, negatives: Negatives, candidate_ids: Tensor | None) -> _Rows:
+        """Vectors of the batch's items, the negatives and the candidates, in one exchange; collective."""
         ids = [batch.item_ids, negatives.looked_up]
         if candidate_ids is not None:
             candidate_ids = candidate_ids.to(batch.device, non_blocking=True)
             ids.append(candidate_ids.clamp_min(0).flatten())
-        found, side, candidate_side = self.table.lookup(torch.cat(ids), batch, candidate_ids)
-        items, drawn, *rest = found.split([part.numel() for part in ids])
-        vectors = drawn if negatives.in_batch is None else torch.cat([items[negatives.in_batch], drawn])
-        if candidate_ids is None:
-            return items, side, vectors, None
-        return (
-            items,
-            side,
-            vectors,
-            Candidates(candidate_ids, rest[0].unflatten(0, candidate_ids.shape), candidate_side),
-        )
+        vectors, side, candidate_side = self.table.lookup(torch.cat(ids), batch, candidate_ids)
+        items, drawn, *rest = vectors.split([part.numel() for part in ids])
+        negative_vectors = drawn if negatives.in_batch is None else torch.cat([items[negatives.in_batch], drawn])
+        candidates = None
+        if candidate_ids is not None:
+            candidates = Candidates(candidate_ids, rest[0].unflatten(0, candidate_ids.shape), candidate_side)
+        return _Rows(items, side, negative_vectors, candidates)
 
-    def _known(self, batch: JaggedBatch, stop_asked: bool) -> Tensor:
+    def _local_counts(self, batch: JaggedBatch, stop_asked: bool) -> Tensor:
         """``[4]``: positions of both tasks, events, whether this rank was asked to stop."""
         local = torch.tensor([batch.num_events, stop_asked], dtype=torch.float32, device=batch.device)
         return torch.cat([self.engine.module.count_positions(batch), local])
 
     def _dropout_seed(self, step: int) -> int:
-        """Of (seed, step, rank) alone: a resumed run draws the masks of an uninterrupted one."""
+        """A function of (seed, step, rank) alone: a resumed run draws the masks of an uninterrupted one."""
         return ((self.seed * 1_000_003 + step) * self.world_size + self.rank) * _SEEDS_PER_STEP % (1 << 62)
 
 
@@ -183,7 +196,7 @@ def _refuse_non_finite(losses: Tensor, step: int) -> None:
         torch._assert_async(finite, "a task's loss is not finite")
     elif not finite:
         raise UserError(
-            f"step {step}: the losses are {losses.tolist()} (retrieval, ranking), not finite; lower the rates "
+            f"step {step}: the losses are {by_task('loss', losses.tolist())}, not finite; lower the rates "
             "(deepspeed.optimizer.params.lr, tables.learning_rate) or set deepspeed.gradient_clipping"
         )
 

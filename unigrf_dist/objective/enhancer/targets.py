@@ -1,6 +1,6 @@
-"""The enhancer inside a forward: candidates' hidden states in, what retrieval is to learn from them out.
+"""Which candidates become hard negatives, and which soft positives.
 
-Shapes: ``B`` users, ``C`` candidates, ``m`` own negatives, ``f`` favourites, ``K`` negatives, ``D`` width.
+Shapes: ``B`` users, ``C`` candidates, ``m`` hard negatives and ``f`` soft positives per user, ``D`` width.
 """
 
 from __future__ import annotations
@@ -10,120 +10,90 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unigrf_dist.config.schema import EnhancerConfig, RetrievalConfig
-from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.model.tokens import TokenLayout
-from unigrf_dist.objective.enhancer.candidates import NO_ITEM, Candidates, select_candidates, select_targets
-from unigrf_dist.objective.negatives import Negatives
+from unigrf_dist.config.schema import EnhancerConfig
+from unigrf_dist.objective.enhancer.candidates import NO_ITEM
+
+
+@dataclass(frozen=True)
+class SelectedCandidates:
+    """Indices into the candidates, and the item ids there; ``NO_ITEM`` where fewer were selected.
+
+    Attributes:
+        hard_negative_indices, hard_negative_ids: ``[B, m]`` int64.
+        soft_positive_indices, soft_positive_ids: ``[B, f]`` int64.
+        above_threshold_ids: ``[B, C]`` int64, candidates that must not be negatives of their user.
+    """
+
+    hard_negative_indices: Tensor
+    hard_negative_ids: Tensor
+    soft_positive_indices: Tensor
+    soft_positive_ids: Tensor
+    above_threshold_ids: Tensor
 
 
 @dataclass(frozen=True)
 class EnhancerTargets:
-    """What ranking teaches retrieval in a step.
+    """What retrieval learns from ranking in a step.
 
     Attributes:
-        rows: ``[B]`` int64, token behind each user's last event.
-        events: ``[B]`` int64, that event; an arbitrary one for users without events.
-        hard_ids, hard_vectors: ``[B, m]`` and ``[B, m, D]``, the users' own negatives.
-        soft_positive_ids, soft_positive_vectors: ``[B, f]`` and ``[B, f, D]``, soft positives of ``rows``.
-        above_threshold_ids: ``[B, C]``, no negatives of the user.
+        hard_negative_ids, hard_negative_vectors: ``[B, m]`` and ``[B, m, D]``, negatives of that user alone.
+        soft_positive_ids, soft_positive_vectors: ``[B, f]`` and ``[B, f, D]``, positives of the user's last query.
+        above_threshold_ids: ``[B, C]``, items that must not be negatives of their user.
     """
 
-    rows: Tensor
-    events: Tensor
-    hard_ids: Tensor
-    hard_vectors: Tensor
+    hard_negative_ids: Tensor
+    hard_negative_vectors: Tensor
     soft_positive_ids: Tensor
     soft_positive_vectors: Tensor
     above_threshold_ids: Tensor
 
     def counts(self) -> Tensor:
-        """``[2]`` fp32, hard negatives and favourites of all users."""
-        return torch.stack([(ids != NO_ITEM).sum() for ids in (self.hard_ids, self.soft_positive_ids)]).float()
+        """``[2]`` fp32, hard negatives and soft positives of all users."""
+        return torch.stack(
+            [(ids != NO_ITEM).sum() for ids in (self.hard_negative_ids, self.soft_positive_ids)]
+        ).float()
 
 
-def enhancer_targets(
-    hidden: Tensor,
-    layout: TokenLayout,
-    batch: JaggedBatch,
-    candidates: Candidates,
-    *,
-    head_weight: Tensor,
-    head_bias: Tensor,
-    config: EnhancerConfig,
-    retrieval: RetrievalConfig,
-) -> EnhancerTargets:
-    """Judge the candidates by both tasks.
+def select_targets(
+    ids: Tensor, scores: Tensor, probabilities: Tensor, config: EnhancerConfig
+) -> SelectedCandidates:
+    """Sort candidates into hard negatives, soft positives and the rest.
+
+    A candidate above the threshold is never a negative; the most probable ones are soft positives. Of the others,
+    those that retrieval scores highest relative to ranking are the hard negatives: the largest differences between
+    both, each standardised over the user's candidates, because a cosine and a probability have no common scale.
 
     Args:
-        hidden: ``[T, D]`` hidden states.
-        layout: places of the candidates.
-        batch: the events.
-        proposals: what the candidates are.
-        head_weight, head_bias: ``[D]`` and ``[]``, ranking head of the task that teaches.
-        config: of the enhancer.
-        retrieval: says how vectors are compared.
+        ids: ``[B, C]`` candidates; ``NO_ITEM`` is never selected.
+        scores: ``[B, C]`` retrieval scores.
+        probabilities: ``[B, C]`` probabilities of a positive label, from the ranking head.
+        config: how many of each, and the threshold.
     """
-    rows = last_rows(layout)
-    vectors = candidates.vectors.to(hidden.dtype)
-    with torch.no_grad():
-        # Who has no history has no opinion either.
-        ids = torch.where(batch.lengths[:, None] > 0, candidates.ids, NO_ITEM)
-        query = _direction(hidden[rows], retrieval)
-        scores = torch.einsum("bd,bcd->bc", query, _direction(vectors, retrieval)).float()
-        probabilities = (hidden[layout.candidate_rows] @ head_weight + head_bias).float().sigmoid()
-        selected = select_targets(ids, scores, probabilities, config)
-    return EnhancerTargets(
-        rows,
-        (batch.offsets[1:] - 1).clamp_min(0),
-        selected.hard_ids,
-        _gather(vectors, selected.hard),
-        selected.soft_positive_ids,
-        _gather(vectors, selected.soft_positives),
-        selected.above_threshold_ids,
-    )
+    valid = ids != NO_ITEM
+    above = valid & (probabilities > config.threshold)
+    difference = _standardised(scores, valid) - _standardised(probabilities, valid)
+    hard_indices, hard_ids = _largest(difference, valid & ~above, ids, config.hard_negatives)
+    soft_indices, soft_ids = _largest(probabilities, above, ids, config.soft_positives)
+    return SelectedCandidates(hard_indices, hard_ids, soft_indices, soft_ids, torch.where(above, ids, NO_ITEM))
 
 
-@torch.no_grad()
-def next_candidates(
-    hidden: Tensor,
-    layout: TokenLayout,
-    batch: JaggedBatch,
-    negatives: Negatives,
-    negative_vectors: Tensor,
-    candidates: Candidates | None,
-    *,
-    config: EnhancerConfig,
-    retrieval: RetrievalConfig,
-    num_items: int,
-) -> Tensor:
-    """``[B, C]`` int64, what retrieval proposes for the next round."""
-    if not batch.num_events:
-        return batch.user_ids.new_full((batch.num_users, config.candidates), NO_ITEM)
-    old = candidates and Candidates(candidates.ids, _direction(candidates.vectors.to(hidden.dtype), retrieval))
-    found = select_candidates(
-        hidden[last_rows(layout)],
-        _direction(negative_vectors.to(hidden.dtype), retrieval),
-        negatives,
-        batch,
-        old,
-        num_candidates=config.candidates,
-        num_items=num_items,
-    )
-    return torch.where(batch.lengths[:, None] > 0, found, NO_ITEM)
+def gather_vectors(vectors: Tensor, indices: Tensor) -> Tensor:
+    """``[B, C, D]`` vectors and ``[B, n]`` indices into ``C`` → ``[B, n, D]``."""
+    rows = indices + vectors.shape[1] * torch.arange(len(indices), device=indices.device)[:, None]
+    # index_select's backward adds whole rows; that of gather adds number by number.
+    return vectors.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
 
 
-def last_rows(layout: TokenLayout) -> Tensor:
-    """``[B]`` int64, token of each user's last behaviour; an arbitrary one for users without events."""
-    return (layout.attention.offsets[1:] - layout.candidate_rows.shape[1] - 1).clamp_min(0)
+def _standardised(values: Tensor, valid: Tensor) -> Tensor:
+    """``[B, C]`` values with mean 0 and deviation 1 over each row's valid ones; 0 elsewhere."""
+    count = valid.sum(1, keepdim=True).clamp_min(1)
+    mean = torch.where(valid, values, 0.0).sum(1, keepdim=True) / count
+    centred = torch.where(valid, values - mean, 0.0)
+    return centred / (centred.square().sum(1, keepdim=True) / count).sqrt().clamp_min(1e-6)
 
 
-def _direction(vectors: Tensor, retrieval: RetrievalConfig) -> Tensor:
-    return torch.nn.functional.normalize(vectors, dim=-1, eps=1e-6) if retrieval.normalize else vectors
-
-
-def _gather(vectors: Tensor, places: Tensor) -> Tensor:
-    """``[B, C, D]`` and ``[B, n]`` places → ``[B, n, D]``."""
-    rows = places + vectors.shape[1] * torch.arange(len(places), device=places.device)[:, None]
-    # Its backward adds whole rows; that of gather adds number by number.
-    return vectors.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, places.shape)
+def _largest(values: Tensor, allowed: Tensor, ids: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Indices and ids of each row's ``number`` largest allowed values, or as many as there are columns."""
+    number = min(number, values.shape[1])
+    largest, indices = values.masked_fill(~allowed, -torch.inf).topk(number, dim=1)
+    return indices, torch.where(largest > -torch.inf, ids.gather(1, indices), NO_ITEM)
