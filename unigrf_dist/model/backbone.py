@@ -20,8 +20,8 @@ class Backbone(Protocol):
 
         Args:
             tokens: packed token vectors.
-            layout: their place in sequence and time.
-            seed: of this step's dropout masks; None switches dropout off.
+            layout: where they lie in their sequences and in time.
+            seed: seed of this step's dropout masks; None switches dropout off.
         """
 
 

@@ -8,6 +8,6 @@ from torch import nn
 _INIT_STD = 0.02
 
 
-def bias_table(wanted: bool, heads: int, entries: int) -> nn.Parameter | None:
-    """``[heads, entries]`` biases near zero, or None where the configuration wants none."""
-    return nn.Parameter(torch.randn(heads, entries) * _INIT_STD) if wanted else None
+def bias_table(enabled: bool, heads: int, size: int) -> nn.Parameter | None:
+    """``[heads, size]`` biases near zero, or None where the configuration has none."""
+    return nn.Parameter(torch.randn(heads, size) * _INIT_STD) if enabled else None

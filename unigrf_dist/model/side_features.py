@@ -8,7 +8,8 @@ it holds.
 Every feature is a table of its own in the TorchRec collection of the item table. Its rows start at zero, so that
 training starts from the model without features.
 
-Shapes: ``N`` places (events, or candidates), ``B`` users, ``V`` items, ``M`` most values of an item, ``D`` width.
+Shapes: ``N`` item tokens (of events or candidates), ``B`` users, ``V`` items, ``M`` most values of an item, ``D``
+width.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def table_name(owner: Owner, feature: str) -> str:
 
 @dataclass(frozen=True)
 class _Codes:
-    """Codes of places under one feature.
+    """Codes of one feature, token by token.
 
     Attributes:
         codes: ``[N, M]`` int64.
-        weights: ``[N, M]`` fp32, which sum to 1 over each place; None if ``M`` is 1.
+        weights: ``[N, M]`` fp32, which sum to 1 over each token; None if ``M`` is 1.
     """
 
     codes: Tensor
@@ -51,15 +52,15 @@ class _Codes:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Which rows of a table are looked up, and where each code's row is among them.
+    """Which rows of a table are looked up, and the index of each code's row among them.
 
     Attributes:
         ids: ``[R]`` int64.
-        places: ``[N, M]`` int64.
+        indices: ``[N, M]`` int64.
     """
 
     ids: Tensor
-    places: Tensor
+    indices: Tensor
 
 
 class SideFeatures:
@@ -71,7 +72,7 @@ class SideFeatures:
     Args:
         items: codes of all items under each item feature, by name.
         users: number of codes of each user feature, by name, in the order of the batch's columns.
-        device: where the codes go.
+        device: device of the codes.
     """
 
     def __init__(self, items: Mapping[str, ItemCodes], users: Mapping[str, int], device: torch.device) -> None:
@@ -88,12 +89,12 @@ class SideFeatures:
         """What to look up for the events of ``batch`` and, behind them, for ``[B, C]`` candidates of its users."""
         users = torch.arange(batch.num_users, device=batch.device)
         item_ids = batch.item_ids
-        user_of_place = users.repeat_interleave(batch.lengths, output_size=batch.num_events)
+        user_of_token = users.repeat_interleave(batch.lengths, output_size=batch.num_events)
         if candidates is not None:
             item_ids = torch.cat([item_ids, candidates.clamp_min(0).flatten()])
-            user_of_place = torch.cat([user_of_place, users[:, None].expand_as(candidates).flatten()])
+            user_of_token = torch.cat([user_of_token, users[:, None].expand_as(candidates).flatten()])
         of_items = {name: feature.codes(item_ids) for name, feature in self._items.items()}
-        return FeatureLookup(of_items, self._user_codes(batch), user_of_place, self.cardinalities)
+        return FeatureLookup(of_items, self._user_codes(batch), user_of_token, self.cardinalities)
 
     def _user_codes(self, batch: JaggedBatch) -> dict[str, _Codes]:
         user_codes = batch.user_features
@@ -107,7 +108,7 @@ class SideFeatures:
 
 
 class FeatureLookup:
-    """A lookup of the features of ``N`` places: first ``ids``, then ``combine``.
+    """A lookup of the features of ``N`` item tokens: first ``ids``, then ``combine``.
 
     Attributes:
         ids: rows to look up in each feature's table.
@@ -117,27 +118,27 @@ class FeatureLookup:
         self,
         items: Mapping[str, _Codes],
         users: Mapping[str, _Codes],
-        user_of_place: Tensor,
+        user_of_token: Tensor,
         cardinalities: Mapping[str, int],
     ) -> None:
-        self._items, self._users, self._user_of_place = items, users, user_of_place
+        self._items, self._users, self._user_of_token = items, users, user_of_token
         codes = {**items, **users}
         self._rows = {name: _rows(codes[name].codes, rows) for name, rows in cardinalities.items()}
         self.ids: dict[str, Tensor] = {name: rows.ids for name, rows in self._rows.items()}
 
     def combine(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """``[N, D]`` sum over the features of each place, of the vectors of ``ids``."""
+        """``[N, D]`` per token the sum over its features, from the looked-up vectors of ``ids``."""
         parts = [self._mean(name, codes, vectors) for name, codes in self._items.items()]
         if self._users:
             of_users = [self._mean(name, codes, vectors) for name, codes in self._users.items()]
-            parts.append(_sum(of_users)[self._user_of_place])
+            parts.append(_sum(of_users)[self._user_of_token])
         return _sum(parts)
 
     def _mean(self, name: str, codes: _Codes, vectors: Mapping[str, Tensor]) -> Tensor:
-        places = self._rows[name].places
+        indices = self._rows[name].indices
         if codes.weights is None:
-            return functional.embedding(places[:, 0], vectors[name])
-        return functional.embedding_bag(places, vectors[name], mode="sum", per_sample_weights=codes.weights)
+            return functional.embedding(indices[:, 0], vectors[name])
+        return functional.embedding_bag(indices, vectors[name], mode="sum", per_sample_weights=codes.weights)
 
 
 class _ItemFeature:
@@ -154,11 +155,11 @@ class _ItemFeature:
             return _Codes(self._values[item_ids].long()[:, None], None)
         starts = self._offsets[item_ids].long()[:, None]
         counts = self._offsets[item_ids + 1].long()[:, None] - starts
-        place = torch.arange(self._most, device=item_ids.device)
-        codes = self._values[torch.where(place < counts, starts + place, self._values.numel() - 1)].long()
+        index = torch.arange(self._most, device=item_ids.device)
+        codes = self._values[torch.where(index < counts, starts + index, self._values.numel() - 1)].long()
         # An item without values has code 0 as its only one.
         counts = counts.clamp_min(1)
-        return _Codes(codes, (place < counts).float() / counts)
+        return _Codes(codes, (index < counts).float() / counts)
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:

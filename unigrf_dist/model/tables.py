@@ -1,6 +1,6 @@
 """The item table and those of side features: sharded by TorchRec, updated by an optimizer fused into the backward.
 
-See DESIGN: who owns what.
+DeepSpeed never sees these parameters, and the tables never see the engine.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class TableShard:
 
 
 class ItemTable:
-    """``[num_items, width]`` item vectors, cut over the ranks, and beside them a table for each side feature.
+    """``[num_items, width]`` item vectors, sharded over the ranks, and beside them a table for each side feature.
 
     Args:
-        config: sharding, fused optimizer and its figures.
-        num_items: rows.
-        width: columns.
-        device: where the shards live.
-        seed: of the initial vectors; the same table results on any number of ranks.
+        config: sharding, fused optimizer and its hyperparameters.
+        num_items: number of rows.
+        width: number of columns.
+        device: device of the shards.
+        seed: seed of the initial vectors; the same table results on any number of ranks.
         features: side features; none if left out.
     """
 
@@ -105,7 +105,7 @@ class ItemTable:
 
         Args:
             ids: ``[N]`` int64 item ids.
-            batch: of ``E`` events of ``B`` users.
+            batch: ``E`` events of ``B`` users.
             candidates: ``[B, C]`` int64, further items of the users; below 0 is no item.
 
         Returns:
@@ -114,9 +114,9 @@ class ItemTable:
         """
         if not self.features:
             return self._rows({_ITEM: ids})[_ITEM], None, None
-        wanted = self.features.lookup(batch, candidates)
-        rows = self._rows({_ITEM: ids, **wanted.ids})
-        of_events, of_candidates = wanted.combine(rows).tensor_split([batch.num_events])
+        features = self.features.lookup(batch, candidates)
+        rows = self._rows({_ITEM: ids, **features.ids})
+        of_events, of_candidates = features.combine(rows).tensor_split([batch.num_events])
         if candidates is None:
             return rows[_ITEM], of_events, None
         return rows[_ITEM], of_events, of_candidates.unflatten(0, candidates.shape)
@@ -124,9 +124,9 @@ class ItemTable:
     def _rows(self, ids: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows of each table, in the order in which the collection holds the tables."""
         lengths = [_sample_lengths(each.numel(), each.device) for each in ids.values()]
-        wanted = KeyedJaggedTensor(keys=list(ids), values=_joined(list(ids.values())), lengths=_joined(lengths))
-        found = self.module(wanted).wait()
-        return {name: found[name].values()[:, : self.width] for name in ids}
+        keyed = KeyedJaggedTensor(keys=list(ids), values=_joined(list(ids.values())), lengths=_joined(lengths))
+        vectors = self.module(keyed).wait()
+        return {name: vectors[name].values()[:, : self.width] for name in ids}
 
     def begin_step(self, step: int, learning_rate: float) -> None:
         """Tell the fused optimizer which step (from 0) comes next, and its learning rate.

@@ -1,4 +1,4 @@
-"""The tasks' gradient norms at shared parameters, measured now and then to judge the free estimate.
+"""The tasks' gradient norms at shared parameters, measured now and then to check the free estimate.
 
 GradNorm's own measure. It costs another forward, and a backward through the loss and the last block per task,
 so no weight rests on it: weights come from the norms at the hidden states, which the loss returns for free.
@@ -17,7 +17,7 @@ class ExactNorms:
     """Norms at ``parameters`` every ``every_steps`` steps.
 
     Args:
-        parameters: of the last block that both tasks share; whole on every rank (ZeRO stages 0 to 2).
+        parameters: parameters of the last block, which both tasks share; whole on every rank (ZeRO stages 0 to 2).
         every_steps: steps between two measurements; None for never.
     """
 
@@ -31,9 +31,9 @@ class ExactNorms:
         gradient that flows through its own outputs for the step's backward.
 
         Args:
-            step: of the run, from 0.
-            forward: the model's own forward, past the engine; its first two results are both tasks' sums.
-            counts: ``[2]`` positions of all ranks behind them.
+            step: step of the run, from 0.
+            forward: the model's own forward, past the engine; its first two results are both tasks' loss sums.
+            counts: ``[2]`` positions over all ranks that the sums run over.
         """
         if self._every_steps is None or step % self._every_steps:
             return None

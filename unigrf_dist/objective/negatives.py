@@ -1,6 +1,6 @@
-"""Which items the retrieval softmax tells the next one from.
+"""Negatives of the retrieval softmax.
 
-Full catalogue, samples shared by the whole step, the items of the rank's own batch, or both of the latter.
+The full catalogue, samples shared by the whole step, the items of the rank's own batch, or both of the latter.
 Samples are a function of (seed, step) alone: every rank draws the same ones, so that N ranks equal one.
 """
 
@@ -19,14 +19,15 @@ from unigrf_dist.data.batch import JaggedBatch
 
 @dataclass(frozen=True)
 class Negatives:
-    """``K`` items.
+    """The ``K`` negatives of a step.
 
     Attributes:
         ids: ``[K]`` int64 item ids.
-        distinct: whether no id comes twice.
+        distinct: whether no id occurs twice.
         item_log_q: maps item ids to the log of how often they are expected among the negatives, for the logQ
             correction (Yi et al., RecSys 2019, equation 3); None when every item is equally likely.
-        in_batch: ``[N]`` int64 events of the batch, whose vectors are those of the first ``N`` negatives.
+        in_batch: ``[N]`` int64 events of the batch whose items are the first ``N`` negatives: their vectors have
+            been looked up already. None when no negative comes from the batch.
     """
 
     ids: Tensor
@@ -36,7 +37,7 @@ class Negatives:
 
     @property
     def looked_up(self) -> Tensor:
-        """``[K - N]`` int64, the negatives that no event of the batch has a vector for."""
+        """``[K - N]`` int64, the negatives whose vectors must be looked up."""
         return self.ids if self.in_batch is None else self.ids[self.in_batch.numel() :]
 
 
@@ -44,10 +45,10 @@ class NegativeSource:
     """Draws a step's negatives.
 
     Args:
-        config: which negatives, and how many.
+        config: kind and number of negatives.
         popularity: ``[num_items]`` int64, training events of each item.
-        seed: of the draws.
-        device: where the ids go.
+        seed: seed of the negative sampler.
+        device: device of the ids.
     """
 
     def __init__(self, config: RetrievalConfig, *, popularity: Tensor, seed: int, device: torch.device) -> None:
@@ -55,7 +56,7 @@ class NegativeSource:
         self.num_items = popularity.numel()
         self._catalogue = torch.arange(self.num_items, device=device)
         self._share = (popularity / popularity.sum().clamp_min(1)).to(device)
-        # Zipfian sampling asks for ranks: item of each popularity rank, and the rank of each item.
+        # Zipfian sampling draws popularity ranks: the item of each rank, and the rank of each item.
         self._by_rank = torch.argsort(popularity, descending=True, stable=True).to(device)
         self._rank = torch.empty_like(self._by_rank).index_copy_(0, self._by_rank, self._catalogue)
 
@@ -89,7 +90,7 @@ class NegativeSource:
         return self._by_rank[ranks.clamp_(0, self.num_items - 1).to(self.device)]
 
     def _expected_samples(self, ids: Tensor) -> Tensor:
-        """How often each of ``ids`` is expected among the samples."""
+        """Expected number of times that each of ``ids`` is drawn."""
         count = self.config.num_negatives
         if not self._is_zipfian:
             return torch.full(ids.shape, count / self.num_items, device=ids.device)
@@ -105,7 +106,8 @@ class NegativeSource:
 
     def _log_q(self, batch: JaggedBatch, *, with_samples: bool) -> Callable[[Tensor], Tensor]:
         def log_q(ids: Tensor) -> Tensor:
-            # An item is among those of a batch, once, unless every event is of another item.
+            # A batch holds an item once as a negative, unless each of its events is of another item: 1 - (1 -
+            # share)^E.
             share = self._share[ids].double().clamp(1e-12, 1 - 1e-12)
             expected = -torch.expm1(batch.num_events * torch.log1p(-share))
             if with_samples:

@@ -1,4 +1,4 @@
-"""Means over steps, task by task, of which a step may miss any; kept on the device, saved as plain numbers."""
+"""Running means per task; a step may lack a task's value. Kept on the device, saved as plain numbers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class SmoothedMean:
 
     Args:
         keep: share of the old mean in the new one, in ``[0, 1)``.
-        num_tasks: values per step.
-        device: where they lie.
+        num_tasks: number of values per step.
+        device: device of the values.
     """
 
     def __init__(self, keep: float, num_tasks: int, device: torch.device) -> None:
@@ -24,18 +24,18 @@ class SmoothedMean:
         self.first = torch.ones(num_tasks, device=device)
 
     @property
-    def known(self) -> Tensor:
+    def started(self) -> Tensor:
         """``[num_tasks]`` bool, whether a value was added."""
         return self._weight > 0
 
     @property
     def mean(self) -> Tensor:
         """``[num_tasks]``; 1 where nothing was added."""
-        return torch.where(self.known, self._sum / self._weight.clamp_min(1e-12), 1.0)
+        return torch.where(self.started, self._sum / self._weight.clamp_min(1e-12), 1.0)
 
     def add(self, values: Tensor, valid: Tensor) -> None:
-        """Take in ``values`` where ``valid``."""
-        self.first = torch.where(valid & ~self.known, values, self.first)
+        """Add ``values`` where ``valid``."""
+        self.first = torch.where(valid & ~self.started, values, self.first)
         mixed = self._keep * self._sum + (1.0 - self._keep) * values
         weight = self._keep * self._weight + (1.0 - self._keep)
         self._sum = torch.where(valid, mixed, self._sum)
@@ -54,9 +54,9 @@ class WindowMeans:
     """Means of ``[num_tasks]`` values over consecutive windows of steps.
 
     Args:
-        steps: of a window.
-        num_tasks: values per step.
-        device: where they lie.
+        steps: length of a window in steps.
+        num_tasks: number of values per step.
+        device: device of the values.
     """
 
     def __init__(self, steps: int, num_tasks: int, device: torch.device) -> None:
@@ -65,7 +65,7 @@ class WindowMeans:
         self.ratio = torch.ones(num_tasks, device=device)
 
     def add(self, values: Tensor, valid: Tensor) -> None:
-        """Take in ``values`` where ``valid``; at a window's end ``ratio`` becomes its mean over the one before."""
+        """Add ``values`` where ``valid``; at a window's end ``ratio`` is its mean over that of the window before."""
         self._sum = self._sum + torch.where(valid, values, 0.0)
         self._count = self._count + valid
         self._step += 1

@@ -30,9 +30,10 @@ class Weighter(Protocol):
     weights: Tensor
 
     def observe(self, losses: Tensor, grad_norms: Tensor) -> None:
-        """Take in a finished step.
+        """Observe a finished step.
 
-        A task that had no example on any rank, or whose norm is not finite, teaches nothing in that step.
+        A task that had no example on any rank, or whose norm is not finite, is left out of that step's
+        observation.
 
         Args:
             losses: ``[2]`` fp32, global mean loss of each task.
@@ -52,7 +53,7 @@ class StaticWeighter:
         self.weights = configured_weights(config, device)
 
     def observe(self, losses: Tensor, grad_norms: Tensor) -> None:
-        """Nothing to learn: the proportion is configuration."""
+        """Nothing to observe: the proportion is configuration."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -64,7 +65,7 @@ class StaticWeighter:
 class AdaptiveWeighter:
     """What the learning strategies share: warm-up, smoothing and bounds of the weights.
 
-    A strategy turns what it observed into wanted proportions. The weights follow those by an exponential mean,
+    A strategy turns what it observed into proportions. The weights follow those by an exponential mean,
     from the configured proportion on, and stay in ``[min_weight, 2 - min_weight]``.
     """
 
@@ -76,19 +77,19 @@ class AdaptiveWeighter:
 
     def observe(self, losses: Tensor, grad_norms: Tensor) -> None:
         observed = torch.isfinite(losses) & torch.isfinite(grad_norms) & (grad_norms > 0)
-        wanted = self._wanted(losses, grad_norms, observed)
+        proportions = self._proportions(losses, grad_norms, observed)
         self._steps += 1
         if self._steps <= self.config.warmup_steps:
             return
         # The floor keeps a proportion between tasks that both vanish.
-        wanted = NUM_TASKS * wanted / wanted.sum().clamp_min(torch.finfo(torch.float32).tiny)
+        proportions = NUM_TASKS * proportions / proportions.sum().clamp_min(torch.finfo(torch.float32).tiny)
         keep = self.config.smoothing
-        mixed = keep * self.weights + (1.0 - keep) * wanted
+        mixed = keep * self.weights + (1.0 - keep) * proportions
         least = self.config.min_weight
         first = mixed[:1].clamp(least, NUM_TASKS - least)
         self.weights = torch.cat([first, NUM_TASKS - first])
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
+    def _proportions(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
         """``[2]`` proportions of the tasks, positive and finite; updates what the strategy remembers."""
         raise NotImplementedError
 
@@ -120,14 +121,14 @@ class GradientWeighter(AdaptiveWeighter):
         self._norms = SmoothedMean(config.smoothing, NUM_TASKS, device)
         self._losses = SmoothedMean(config.smoothing, NUM_TASKS, device)
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
+    def _proportions(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
         self._norms.add(grad_norms, observed)
         self._losses.add(losses, observed)
-        known = self._norms.known
-        rate = torch.where(known, self._losses.mean / self._losses.first, 1.0)
-        wanted = self.prior * (rate / rate.mean()) ** self.config.gamma / self._norms.mean
+        started = self._norms.started
+        rate = torch.where(started, self._losses.mean / self._losses.first, 1.0)
+        proportions = self.prior * (rate / rate.mean()) ** self.config.gamma / self._norms.mean
         # Until both tasks were seen there is nothing to balance.
-        return torch.where(known.all(), wanted, self.prior)
+        return torch.where(started.all(), proportions, self.prior)
 
     def _memory(self) -> dict[str, Any]:
         return {"norms": self._norms, "losses": self._losses}
@@ -143,7 +144,7 @@ class DescentRateWeighter(AdaptiveWeighter):
         super().__init__(config, device)
         self._windows = WindowMeans(config.window_steps, NUM_TASKS, device)
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
+    def _proportions(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
         self._windows.add(losses, observed)
         return self.prior * torch.softmax(self._windows.ratio / self.config.temperature, dim=0)
 
@@ -162,10 +163,10 @@ class UncertaintyWeighter(AdaptiveWeighter):
         super().__init__(config, device)
         self._losses = SmoothedMean(config.smoothing, NUM_TASKS, device)
 
-    def _wanted(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
+    def _proportions(self, losses: Tensor, grad_norms: Tensor, observed: Tensor) -> Tensor:
         self._losses.add(losses, observed)
-        wanted = self.prior / self._losses.mean
-        return torch.where(self._losses.known.all(), wanted, self.prior)
+        proportions = self.prior / self._losses.mean
+        return torch.where(self._losses.started.all(), proportions, self.prior)
 
     def _memory(self) -> dict[str, Any]:
         return {"losses": self._losses}

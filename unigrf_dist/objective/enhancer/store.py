@@ -1,4 +1,4 @@
-"""Where proposals lie between two rounds: on the host of the rank that reads their users."""
+"""Candidates between two rounds: on the host of the rank that reads their users."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from unigrf_dist.objective.enhancer.candidates import NO_ITEM
 
 
 class CandidateStore:
-    """Proposals of this rank's users: ``4 C`` bytes of host memory for each.
+    """Candidates of this rank's users: ``4 C`` bytes of host memory per user.
 
     Args:
-        config: how many, and the rounds.
-        user_ids: ``[U]`` int64, this rank's users, ascending.
+        config: number of candidates, warm-up and length of a round.
+        user_ids: ``[U]`` int64, dense ids of this rank's users, ascending.
     """
 
     def __init__(self, config: EnhancerConfig, user_ids: Tensor) -> None:
         self.config, self.user_ids = config, user_ids
         self._ids = torch.full((user_ids.numel(), config.candidates), NO_ITEM, dtype=torch.int32)
-        self._coming: _Copy | None = None
+        self._pending: _Copy | None = None
 
     def read(self, users: Tensor) -> Tensor | None:
-        """``[B, C]`` int64 proposals of ``users``; None if there are none at all.
+        """``[B, C]`` int64 candidates of ``users``; None if none of them has any.
 
-        Which of the two is this rank's own affair: no collective depends on it.
+        Ranks may differ in which of the two they get: no collective depends on it.
         """
-        if self._coming is not None and torch.isin(users, self._coming.users).any():
+        if self._pending is not None and torch.isin(users, self._pending.users).any():
             self.flush()
         ids = self._ids[self._rows(users)]
         return ids.long() if (ids != NO_ITEM).any() else None
 
     def renews(self, epoch: int) -> bool:
-        """Whether epoch ``epoch`` (from 0) is the last of a round, in which new proposals are found."""
+        """Whether epoch ``epoch`` (from 0) is the last of a round, in which candidates are selected anew."""
         rounds = epoch + 1 - self.config.warmup_epochs
         return rounds >= 0 and rounds % self.config.round_epochs == 0
 
     def write(self, users: Tensor, ids: Tensor) -> None:
-        """Keep ``[B, C]`` proposals of ``users``; does not wait for the device that finds them."""
+        """Keep ``[B, C]`` candidates of ``users``; does not wait for the device that computes them."""
         self.flush()
-        self._coming = _Copy.of(users, ids)
+        self._pending = _Copy.of(users, ids)
 
     def flush(self) -> None:
         """Finish the last ``write``."""
-        if self._coming is not None:
-            self._ids[self._rows(self._coming.users)] = self._coming.result().int()
-            self._coming = None
+        if self._pending is not None:
+            self._ids[self._rows(self._pending.users)] = self._pending.result().int()
+            self._pending = None
 
     def fill(self, num_items: int) -> None:
-        """Propose arbitrary items to everyone, for a measurement that begins after the first rounds."""
+        """Give every user arbitrary candidates, for a measurement that starts after the first rounds."""
         generator = torch.Generator().manual_seed(0)
         self._ids.copy_(torch.randint(num_items, self._ids.shape, generator=generator))
 
@@ -61,14 +61,14 @@ class CandidateStore:
         return {"users": self.user_ids, "items": self._ids}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over this rank's users from the state of any rank of the run that saved it."""
+        """Take over this rank's users from the state that any rank of a run saved."""
         users, ids = state["users"], state["items"]
         if not users.numel() or not self.user_ids.numel():
             return
-        place = torch.searchsorted(self.user_ids, users).clamp_max(self.user_ids.numel() - 1)
-        mine = self.user_ids[place] == users
+        index = torch.searchsorted(self.user_ids, users).clamp_max(self.user_ids.numel() - 1)
+        mine = self.user_ids[index] == users
         kept = min(ids.shape[1], self._ids.shape[1])
-        self._ids[place[mine], :kept] = ids[mine, :kept]
+        self._ids[index[mine], :kept] = ids[mine, :kept]
 
     def _rows(self, users: Tensor) -> Tensor:
         return torch.searchsorted(self.user_ids, users)
@@ -76,7 +76,7 @@ class CandidateStore:
 
 @dataclass(frozen=True)
 class _Copy:
-    """Proposals on their way to the host."""
+    """Candidates on their way to the host."""
 
     users: Tensor
     ids: Tensor
