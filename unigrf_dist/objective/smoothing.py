@@ -65,7 +65,7 @@ class WindowMeans:
         self.ratio = torch.ones(num_tasks, device=device)
 
     def add(self, values: Tensor, valid: Tensor) -> None:
-        """Add ``values`` where ``valid``; each full window sets ``ratio``, its mean over that of the one before."""
+        """Add ``values`` where ``valid``; a full window sets ``ratio``, its mean over that of the one before."""
         self._sum = self._sum + torch.where(valid, values, 0.0)
         self._count = self._count + valid
         self._step += 1
