@@ -173,7 +173,7 @@ class Checkpoints:
             return
         parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
         for key, saved in dcp.FileSystemReader(place).read_metadata().state_dict_metadata.items():
-            if key.startswith("proposals.") and isinstance(saved, TensorStorageMetadata):
+            if key.startswith("candidates.") and isinstance(saved, TensorStorageMetadata):
                 _, rank, name = key.split(".")
                 parts[rank][name] = torch.empty(saved.size, dtype=saved.properties.dtype)
         for rank, part in parts.items():
