@@ -24,8 +24,7 @@ class JaggedBatch:
         user_features: ``[B, F]`` int64, codes of the users' side features; None unless requested.
         prior_item_ids: ``[S]`` int64, items of the users' prior history (the events before these), user by user;
             None unless the stream was asked for it.
-        prior_offsets: ``[B + 1]`` int64, user ``u`` owns ``prior_item_ids[prior_offsets[u]:prior_offsets[u + 1]]``;
-            None together with ``prior_item_ids``.
+        prior_offsets: ``[B + 1]`` int64, bounds of each user's items in ``prior_item_ids``; None together with it.
     """
 
     item_ids: Tensor
