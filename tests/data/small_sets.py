@@ -65,7 +65,7 @@ def users_of(batch: JaggedBatch) -> list[tuple[int, list[Event]]]:
     ]
 
 
-def recent_training_events(user: Sequence[Event], max_events: int) -> list[Event]:
+def training_events_kept(user: Sequence[Event], max_events: int) -> list[Event]:
     """History and one target of the events that are not held out."""
     trained = list(user[:-2]) if len(user) >= 3 else list(user)
     return trained[-(max_events + 1) :]

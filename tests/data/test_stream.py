@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.small_sets import distinct_users, recent_training_events, users_of, write_users
+from tests.data.small_sets import distinct_users, training_events_kept, users_of, write_users
 from unigrf_dist.data import Dataset, JaggedBatch, TrainStream
 from unigrf_dist.data.dataset import RowGroupReader
 from unigrf_dist.errors import UserError
@@ -52,9 +52,7 @@ def test_every_user_comes_once_over_all_ranks(dataset: Dataset, world_size: int)
 
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
-def test_ranks_yield_equally_many_batches_and_their_users_differ_by_one_at_most(
-    dataset: Dataset, world_size: int
-) -> None:
+def test_ranks_yield_equally_many_batches_of_users_balanced_to_one(dataset: Dataset, world_size: int) -> None:
     batches = of_all_ranks(dataset, world_size)
     steps = {stream(dataset, rank=rank, world_size=world_size).steps_per_epoch for rank in range(world_size)}
     assert {len(of_rank) for of_rank in batches} == steps
@@ -63,10 +61,10 @@ def test_ranks_yield_equally_many_batches_and_their_users_differ_by_one_at_most(
 
 
 @pytest.mark.parametrize("max_events", [1, 4, 100])
-def test_the_most_recent_training_events_are_kept(dataset: Dataset, max_events: int) -> None:
+def test_the_most_training_events_kept_are_kept(dataset: Dataset, max_events: int) -> None:
     for batch in stream(dataset, max_events=max_events).epoch(0):
         for user, events in users_of(batch):
-            assert events == recent_training_events(USERS[user], max_events)
+            assert events == training_events_kept(USERS[user], max_events)
 
 
 def test_no_held_out_event_is_trained_on(dataset: Dataset) -> None:
@@ -243,7 +241,5 @@ def test_every_user_and_event_is_right_for_any_sizes(
     batches = of_all_ranks(small, world_size, epoch, **changes)
     assert len({len(of_rank) for of_rank in batches}) == 1
     found = [pair for of_rank in batches for batch in of_rank for pair in users_of(batch)]
-    assert sorted(found) == [
-        (user, recent_training_events(events, max_events)) for user, events in enumerate(users)
-    ]
+    assert sorted(found) == [(user, training_events_kept(events, max_events)) for user, events in enumerate(users)]
     assert all(batch.num_users <= batch_users for of_rank in batches for batch in of_rank)

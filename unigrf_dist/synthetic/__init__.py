@@ -43,7 +43,7 @@ import pyarrow as pa
 
 from unigrf_dist.data.split import Split
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare.ingest import Progress
+from unigrf_dist.prepare.progress import Progress, no_progress
 from unigrf_dist.prepare.staging import new_folder
 from unigrf_dist.prepare.summary import DatasetSummary
 from unigrf_dist.prepare.writer import DatasetWriter
@@ -103,7 +103,7 @@ def synthesize(
     groups = num_groups if num_groups is not None else min(max(num_items // 50, 4), 64)
     _check(num_users, num_items, mean_length, groups, num_tastes)
     _check_shares(successor_share, zipf_exponent)
-    begun, out, report = time.perf_counter(), Path(out), progress or (lambda what, share: None)
+    begun, out, report = time.perf_counter(), Path(out), progress or no_progress
     world = build_world(
         num_items=num_items,
         num_groups=groups,
