@@ -58,7 +58,7 @@ class Dataset:
         return torch.from_numpy(self._items("training_events").to_numpy().copy())
 
     def catalogue_fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of the raw item ids in dense order; equal only where dense ids mean the same items."""
+        """Hexadecimal SHA-256 of the raw item ids in dense order; equal only if dense ids mean the same items."""
         ids = self.raw_item_ids()
         if pa.types.is_integer(ids.type):
             return hashlib.sha256(ids.to_numpy().tobytes()).hexdigest()
