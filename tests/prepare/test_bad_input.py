@@ -54,7 +54,7 @@ COLUMNS = ColumnMapping(user="u", item="i", timestamp="t", behaviours=("r",))
 def test_a_bad_row(tmp_path: Path, row: str, told: str) -> None:
     raw = write_raw(tmp_path, "ratings.dat", GOOD, GOOD, row, GOOD)
     message = refusal(tmp_path / "o" / "out", "movielens-1m", raw)
-    assert message == f"{raw}, line 3: {told}; mend it, or have bad rows skipped (--on-bad-row skip)"
+    assert message == f"{raw}, line 3: {told}; fix it, or have bad rows skipped (--on-bad-row skip)"
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

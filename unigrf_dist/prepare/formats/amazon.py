@@ -10,7 +10,7 @@ file                columns                                              time
 2023 reviews        user_id, parent_asin, rating, timestamp; jsonl       milliseconds
 =================== ==================================================== ============
 
-Which of them a file is can be seen from its first lines. Ids are text.
+The kind of a file is inferred from its first lines. Ids are text.
 """
 
 from __future__ import annotations
@@ -43,11 +43,16 @@ _PLAIN: dict[str, Any] = {
     "behaviours": {"rating": "rating"},
     "timestamp": "timestamp",
 }
-_LINES_LOOKED_AT = 1000
+# Enough to tell user ids from item ids where a few users are anonymous.
+_SNIFFED_LINES = 1000
 
 
 def reviews(raw: Path) -> Source:
-    """Ratings or reviews of one or more categories; all files of a folder must be of one kind."""
+    """Ratings or reviews of one or more categories; all files of a folder must be of one kind.
+
+    Raises:
+        UserError: there are no such files, or the first one is none of the kinds above.
+    """
     files = find_files(raw, "*.csv", "*.csv.gz", "*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
     lines = _first_lines(files[0])
     if files[0].name.removesuffix(".gz").endswith(".csv"):
@@ -60,7 +65,7 @@ def reviews(raw: Path) -> Source:
 def _first_lines(file: Path) -> list[str]:
     try:
         with open_text(file) as text:
-            lines = [line.strip() for line in itertools.islice(text, _LINES_LOOKED_AT) if line.strip()]
+            lines = [line.strip() for line in itertools.islice(text, _SNIFFED_LINES) if line.strip()]
     except (OSError, EOFError) as error:
         raise UserError(f"{file}: cannot be read: {error}") from error
     if not lines:

@@ -1,6 +1,6 @@
 """MovieLens: 1M as ``ratings.dat``; 20M, 25M and 32M as ``ratings.csv`` (https://grouplens.org/datasets/movielens).
 
-Side features are read from the files beside the ratings, where these are: genres and year of the movies, and in 1M
+Side features are read from files beside the ratings if these exist: genres and year of the movies, and in 1M
 gender, age and occupation of the users.
 """
 

@@ -23,7 +23,7 @@ from unigrf_dist.data import (
     open_dataset,
 )
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare import pipeline, prepare, side_features
+from unigrf_dist.prepare import feature_tables, pipeline, prepare
 from unigrf_dist.prepare.columns import column_mapping
 from unigrf_dist.prepare.inspect import examine, inspection_table
 from unigrf_dist.prepare.source import ColumnMapping
@@ -154,7 +154,7 @@ def test_users_keep_their_features_however_the_events_are_cut(
 ) -> None:
     """More users than fit into one chunk of either stream; every fifth is not in the file."""
     monkeypatch.setattr(pipeline, "_EVENTS_PER_CHUNK", 3000)
-    monkeypatch.setattr(side_features, "_ROWS_PER_CHUNK", 2048)
+    monkeypatch.setattr(feature_tables, "_ROWS_PER_CHUNK", 2048)
     users = np.random.default_rng(0).permutation(9000)
     write_raw(tmp_path, "users.csv", "u,f", *(f"{user},{user % 7}" for user in users if user % 5))
     dataset = made(
@@ -233,8 +233,8 @@ def test_inspection_lists_the_features(tmp_path: Path) -> None:
     ("lines", "columns", "told"),
     [
         (["i,f", "10,x", "11,y", "10,z"], {}, "items.csv: i 10 stands in rows 1 and 3; keep one"),
-        (["i,f", "10,x", "ten,y"], {}, "items.csv, row 2: column i: 'ten' is no integer; mend it"),
-        (["i,f", "10,x", ",y"], {}, "items.csv, row 2: column i is empty; mend it"),
+        (["i,f", "10,x", "ten,y"], {}, "items.csv, row 2: column i: 'ten' is no integer; fix it"),
+        (["i,f", "10,x", ",y"], {}, "items.csv, row 2: column i is empty; fix it"),
         (["i,g", "10,x"], {}, "items.csv: no column 'f'; there are i, g"),
         (["i,f", "10,x,3"], {}, "items.csv: cannot be read"),
         ([], {}, "items.csv: is empty"),
