@@ -43,7 +43,7 @@ def csv_columns(table: RawTable, file: Path) -> list[str]:
 def check_columns(file: Path, found: Sequence[str], needed: Iterable[str], *, hint: str = "") -> None:
     """Raise UserError if a needed column is missing, or any column name occurs twice."""
     if repeated := sorted({name for name in found if found.count(name) > 1}):
-        raise UserError(f"{file}: column {repeated[0]!r} is there more than once; rename or drop one")
+        raise UserError(f"{file}: column {repeated[0]!r} occurs more than once; rename or drop one")
     if missing := [name for name in needed if name not in found]:
         raise UserError(f"{file}: no column {missing[0]!r}; there are {', '.join(found[:20])}{hint}")
 
