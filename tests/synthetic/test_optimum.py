@@ -133,7 +133,7 @@ def test_planted_metrics_are_those_of_the_true_chances(folder: Path, predicted: 
     }
 
 
-def test_what_happens_is_as_likely_as_said(predicted: dict[str, Any]) -> None:
+def test_outcomes_are_as_frequent_as_predicted(predicted: dict[str, Any]) -> None:
     """Mean outcome minus mean chance, in standard errors: the events do follow the chances."""
     rated = np.array(predicted["scores"])
     error = math.sqrt((rated * (1 - rated)).sum()) / NUM_USERS
@@ -144,8 +144,8 @@ def test_what_happens_is_as_likely_as_said(predicted: dict[str, Any]) -> None:
     assert abs(hits - first.mean()) < 4 * math.sqrt((first * (1 - first)).sum()) / NUM_USERS
 
 
-def test_knowing_the_successors_or_the_taste_less_well_is_worse(predicted: dict[str, Any]) -> None:
-    """Chances mixed half and half with even ones have a worse log loss: there is something to know."""
+def test_chances_blurred_towards_uniform_have_a_worse_log_loss(predicted: dict[str, Any]) -> None:
+    """Chances mixed half and half with uniform ones: the world has structure to be learned."""
     truth = [chances[target] for chances, target in zip(predicted["chances"], predicted["targets"], strict=True)]
     blurred = [
         0.5 * chance + 0.5 / len(chances) for chance, chances in zip(truth, predicted["chances"], strict=True)

@@ -14,7 +14,6 @@ MICROSECONDS_PER_SECOND = 1_000_000
 _MICROSECONDS: dict[TimeUnit, int] = {"s": MICROSECONDS_PER_SECOND, "ms": 1_000, "us": 1}
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 _INTEGERS |= {f"U{name}" for name in _INTEGERS}
-_FLOATS = {"FLOAT", "DOUBLE"}
 # 9999-12-31: a time beyond it, or as far before 1970, means that the unit is another.
 _LAST_SECOND = 253_402_300_799
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -19,20 +20,30 @@ def open_text(file: Path) -> TextIO:
     return file.open(encoding="utf-8-sig", errors="replace", newline="")
 
 
+def first_lines(file: Path, count: int) -> list[str]:
+    """The first non-blank lines of a text file, at most ``count``, without their line ends.
+
+    Raises:
+        UserError: the file cannot be read, or all its lines are blank.
+    """
+    try:
+        with open_text(file) as text:
+            lines = list(itertools.islice((line.rstrip("\r\n") for line in text if line.strip()), count))
+    except (OSError, EOFError) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    if not lines:
+        raise UserError(f"{file}: is empty")
+    return lines
+
+
 def csv_columns(table: RawTable, file: Path) -> list[str]:
     """Names of all columns of ``file``, in the file's order.
 
     Raises:
         UserError: the file is empty, a needed column is missing or repeated, or the delimiter is another.
     """
-    try:
-        with open_text(file) as lines:
-            first = next((line for line in lines if line.strip()), None)
-    except (OSError, EOFError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from error
-    if first is None:
-        raise UserError(f"{file}: is empty")
-    fields = _fields(first.rstrip("\r\n"), table)
+    [first] = first_lines(file, 1)
+    fields = _fields(first, table)
     if table.header is not None:
         _check_width(table, table.header, fields, file)
         return list(table.header)
@@ -43,7 +54,7 @@ def csv_columns(table: RawTable, file: Path) -> list[str]:
 def check_columns(file: Path, found: Sequence[str], needed: Iterable[str], *, hint: str = "") -> None:
     """Raise UserError if a needed column is missing, or any column name occurs twice."""
     if repeated := sorted({name for name in found if found.count(name) > 1}):
-        raise UserError(f"{file}: column {repeated[0]!r} is there more than once; rename or drop one")
+        raise UserError(f"{file}: column {repeated[0]!r} occurs more than once; rename or drop one")
     if missing := [name for name in needed if name not in found]:
         raise UserError(f"{file}: no column {missing[0]!r}; there are {', '.join(found[:20])}{hint}")
 

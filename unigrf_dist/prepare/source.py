@@ -77,7 +77,7 @@ class Source(RawTable):
     """Files of raw events, all written alike, and the meaning of their columns.
 
     Attributes:
-        files: in the order in which their rows were recorded; it decides between events of equal time.
+        files: files in the order in which their rows were recorded, which decides between events of equal time.
         user, item, timestamp: names of the columns.
         behaviours: column of every behaviour value, by the value's name. Without any, every event has the
             behaviour ``{"event": 1}``.

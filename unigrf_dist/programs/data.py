@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    format: Annotated[str, typer.Argument(help="Raw format; a wrong name lists those there are.")],
+    format: Annotated[str, typer.Argument(help="Raw format; an unknown name lists all formats.")],
     raw: Annotated[Path, typer.Option(help="Raw file, or the folder that holds the format's files.")],
     out: OutFolder,
     on_bad_row: Annotated[
@@ -47,7 +47,7 @@ def prepare(
     ] = None,
     separator: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=CHARACTERS", help="csv, parquet: what parts the values of an item feature."),
+        typer.Option(metavar="NAME=CHARACTERS", help="csv, parquet: separator of the values of an item feature."),
     ] = None,
     string_ids: Annotated[bool, typer.Option("--string-ids", help="csv, parquet: ids are text.")] = False,
     time_unit: Annotated[
@@ -120,7 +120,7 @@ def synthesize(
 def inspect(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     picture: Annotated[
-        Path | None, typer.Option(help="PNG file to draw; inspect.png in the folder if left out.")
+        Path | None, typer.Option(help="PNG file to draw; inspect.png in the folder by default.")
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Also compare every file's SHA-256.")] = False,
 ) -> None:

@@ -25,11 +25,11 @@ known for four users of five.
 user's taste (Bayes' rule over ``K`` tastes, given items and ratings), and hence the chance of every item to be
 next and of every rating of a given item. No ranking of the unseen items has a better expected hit rate, NDCG or
 reciprocal rank than that by these chances, and no probability a better expected log loss. ``planted.json`` holds
-the metrics of this observer on the held-out events of exactly the users that were written: ``{"validation" | "test":
-{"retrieval": {"hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr"}, "ranking":
-{"rating >= 4": {"auc", "log_loss"}}}}``, under the protocol of the evaluation: the whole catalogue without all
-seen items; for the test event the validation event belongs to the history. A model with the user feature ``taste``
-knows more than this observer, and may do better.
+the metrics of this observer on the held-out events of exactly the users that were written:
+``{"validation" | "test": {"retrieval": {"hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200",
+"mrr"}, "ranking": {"rating >= 4": {"auc", "log_loss"}}}}``, under the protocol of the evaluation: the whole
+catalogue without all seen items; for the test event the validation event belongs to the history. A model with the
+user feature ``taste`` knows more than this observer, and may do better.
 """
 
 from unigrf_dist.synthetic.generate import synthesize

@@ -95,7 +95,7 @@ def synthesize(
                 lengths = draw_lengths(min(_CHUNK_USERS, num_users - first), num_items, mean_length, random)
                 walks = walk(world, lengths, tallies, random)
                 tastes = known_tastes(walks.tastes, np.random.default_rng([seed, 2, first]))
-                _write(writer, world, walks, tastes, random)
+                _write_users(writer, world, walks, tastes, random)
                 num_missing += int((tastes == 0).sum())
                 report("walk", writer.counts.users / num_users)
             features, item_codes = write_features(folder, world, num_missing=num_missing)
@@ -115,8 +115,7 @@ def synthesize(
                 features=features,
                 item_features=item_codes,
             )
-        planted = {split: tally.metrics() for split, tally in tallies.items()}
-        (folder / PLANTED_FILE).write_text(json.dumps(planted, indent=1) + "\n", encoding="utf-8")
+        _write_optimum(folder, tallies)
     return DatasetSummary(out, manifest, time.perf_counter() - begun)
 
 
@@ -140,7 +139,7 @@ def _check_shares(successor_share: float, zipf_exponent: float) -> None:
         raise UserError(f"zipf_exponent is {zipf_exponent:g}; it must be at least 0")
 
 
-def _write(
+def _write_users(
     writer: DatasetWriter, world: World, walks: Walks, tastes: IntArray, random: np.random.Generator
 ) -> None:
     """Append a chunk of users in random order. ``tastes`` are the codes of the user feature."""
@@ -157,3 +156,8 @@ def _write(
         times[order][is_event],
         [pa.array(tastes[order], pa.int32())],
     )
+
+
+def _write_optimum(folder: Path, tallies: dict[Split, OptimumTally]) -> None:
+    metrics = {split: tally.metrics() for split, tally in tallies.items()}
+    (folder / PLANTED_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
