@@ -17,8 +17,8 @@ from unigrf_kernels.aot.compiler import CompileReport, find_faults
 from unigrf_kernels.aot.report import format_summary
 from unigrf_kernels.aot.targets import TARGETS
 from unigrf_kernels.ops.jagged_attention.triton_tile_tables import TABLES
-from unigrf_kernels.ops.joint_loss.tile_tables import ROWS
 from unigrf_kernels.ops.joint_loss.tile_tables import TABLES as LOSS_TABLES
+from unigrf_kernels.ops.joint_loss.tile_tables import VECTOR_TILES
 
 HOPPER = TARGETS["sm_90"]
 LOOP = (
@@ -140,4 +140,4 @@ def test_tile_tables_of_the_loss_are_whole() -> None:
     assert {"sm_80", "sm_90", "sm_100", "cpu", "other"} == LOSS_TABLES.keys()
     for kinds in LOSS_TABLES.values():
         assert kinds.keys() == {"half", "single"}
-        assert all(entries.keys() == ROWS.keys() for entries in kinds.values())
+        assert all(entries.keys() == VECTOR_TILES.keys() for entries in kinds.values())
