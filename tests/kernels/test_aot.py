@@ -94,7 +94,7 @@ def test_a_kept_report_is_the_one_that_was_made(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_kernels_sources_are_all_files_it_imports_from() -> None:
-    folder = ROOT / "kernels" / "unigrf_kernels"
+    folder = ROOT / "kernels" / "unigrf_kernels" / "ops"
     names = ("hstu_layer/triton_gate.py", "dropout/triton_mask.py", "dropout/constants.py", "triton_rows.py")
     assert cache._sources(folder / names[0]) == {folder / name for name in names}
 
