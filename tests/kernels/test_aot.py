@@ -1,4 +1,4 @@
-"""The offline proof: what it counts and refuses, what its cache depends on, and Hopper's proof itself."""
+"""The AOT resource check: what it counts and refuses, what its cache depends on, and its run for Hopper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernels.offline_proof import ROOT, OfflineProof
+from tests.kernels.aot_check import ROOT, AotCheck
 from unigrf_kernels.aot import CompileCase, cache
 from unigrf_kernels.aot.assembly import Usage, count_in_loops
 from unigrf_kernels.aot.cache import compile_cached, fingerprint
@@ -38,11 +38,11 @@ CASE = CompileCase(
 )
 
 
-def test_shipped_configurations_are_clean_on_hopper(hopper_proof: OfflineProof) -> None:
+def test_shipped_configurations_are_clean_on_hopper(hopper_check: AotCheck) -> None:
     """No spill, no more shared memory than there is, matrix instructions where they are meant."""
-    status, said = hopper_proof.verdict()
-    faults = [line for line in said.splitlines() if "FAULT" in line]
-    assert status == 0, "\n".join(faults or said.splitlines()[-20:])
+    status, output = hopper_check.outcome()
+    faults = [line for line in output.splitlines() if "FAULT" in line]
+    assert status == 0, "\n".join(faults or output.splitlines()[-20:])
 
 
 def test_instructions_count_only_inside_loops() -> None:
