@@ -1,4 +1,4 @@
-"""Inputs chosen to hurt, the float64 oracle, and the rule that says how near is near enough.
+"""Difficult inputs, the float64 oracle, and the error that an implementation may make.
 
 Every implementation of ``joint_loss`` is tested on the inputs of this file and on no others.
 """
