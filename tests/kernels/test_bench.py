@@ -162,7 +162,7 @@ def test_cpu_stopwatch_times_stages_apart() -> None:
 
 
 def test_compiled_implementations_are_named_even_where_they_are_not_timed() -> None:
-    assert compiled("eager, compiled", double, wanted=False).refusal.startswith(
+    assert compiled("eager, compiled", double, enabled=False).refusal.startswith(
         "compiled implementations are timed"
     )
 

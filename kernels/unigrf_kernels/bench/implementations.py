@@ -22,9 +22,9 @@ def of_this_package(
     return [by_name["torch"]]
 
 
-def compiled(name: str, run: Run, wanted: bool, bytes_needed: int = 0, comparable: bool = True) -> Implementation:
+def compiled(name: str, run: Run, enabled: bool, bytes_needed: int = 0, comparable: bool = True) -> Implementation:
     """`run` under `torch.compile`."""
-    if not wanted:
+    if not enabled:
         return Implementation(name, refusal=NOT_COMPILED)
     return Implementation(name, torch.compile(run, dynamic=False), bytes_needed, comparable=comparable)
 
