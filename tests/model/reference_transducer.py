@@ -1,8 +1,8 @@
 """The transducer by definition: one user, one token, one head at a time, in float64.
 
 Written from docs/method.md and the papers: interleaved tokens from UniGRF (arXiv 2504.16454, section 3.2), HSTU
-from arXiv 2402.17152 (equations 1-3), Llama from arXiv 2302.13971. Parameters come as a dictionary by their name in
-the model; nothing of the model's code is called.
+from arXiv 2402.17152 (equations 1-3), Llama from arXiv 2302.13971. Parameters come as a dictionary by their name
+in the model; nothing of the model's code is called.
 """
 
 from __future__ import annotations

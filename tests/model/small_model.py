@@ -102,6 +102,14 @@ class Small:
             candidates = Candidates(self.candidate_ids, v.candidates, v.candidate_side)
         return self.model(v.items, self.batch, v.side, self.negatives, v.negatives, candidates, seed)
 
+    def hidden(self, seed: int | None = None) -> Tensor:
+        """``[T, D]`` hidden states of a training forward."""
+        states = []
+        hook = self.model.backbone.register_forward_hook(lambda _, __, output: states.append(output.detach()))
+        self.forward(seed)
+        hook.remove()
+        return states[0]
+
     def leaves(self) -> dict[str, Tensor]:
         """Everything that has a gradient: parameters and vectors, by name."""
         vectors = {name: value for name, value in vars(self.vectors).items() if value is not None}
