@@ -120,9 +120,8 @@ def test_every_gradient_is_that_of_the_definition(compared: tuple) -> None:
 def test_the_counts_are_those_of_pairs_and_labels(compared: tuple) -> None:
     _, small, ours, theirs, _ = compared
     assert small.model.count_positions(small.batch).tolist() == list(theirs.counts)
-    hard, soft = (
-        sum(len(getattr(user, name)) for user in theirs.targets) for name in ("hard_negatives", "soft_positives")
-    )
+    hard = sum(len(user.hard_negatives) for user in theirs.targets)
+    soft = sum(len(user.soft_positives) for user in theirs.targets)
     assert ours.enhancer_counts.tolist() == [hard, soft]
 
 
