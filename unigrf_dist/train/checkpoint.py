@@ -30,6 +30,9 @@ from unigrf_dist.train.dense_state import (
     write_dense_state,
 )
 
+# Checkpoints of earlier versions keep the candidates under the second name.
+_CANDIDATE_KEYS = ("candidates.", "proposals.")
+
 
 @dataclass
 class TrainState:
@@ -40,18 +43,18 @@ class TrainState:
         epoch: epoch that the next batch belongs to, from 0.
         step_in_epoch: batches of that epoch already trained on.
         world_size: ranks that counted them.
-        best: best validation figure so far, and its step; empty before the first validation.
-        validations_without_gain: since that best one.
+        best: the best validation so far: metric, value, step and epoch; empty before the first one.
+        validations_without_gain: validations since the best one.
         weighter: the weighter's state.
         scheduler: DeepSpeed's learning-rate scheduler's state, if there is one.
-        learning_rate: of the next dense update.
+        learning_rate: rate of the next dense update.
     """
 
     step: int = 0
     epoch: int = 0
     step_in_epoch: int = 0
     world_size: int = 1
-    best: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
     validations_without_gain: int = 0
     weighter: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
@@ -65,9 +68,9 @@ class Checkpoints:
         run: the run's folder.
         engine: DeepSpeed engine.
         table: item table.
-        proposals: of the enhancer, if there is one.
+        candidates: the enhancer's candidates of this rank's users; None without an enhancer.
         keep: latest checkpoints to keep; the best one stays besides.
-        catalogue: fingerprint of the data's items, which the rows of the table stand for.
+        catalogue: fingerprint of the data's items, which the rows of the table are the vectors of.
     """
 
     def __init__(
@@ -171,13 +174,13 @@ class Checkpoints:
         """Read the parts of all ranks that saved, and keep what is this rank's."""
         if self.candidates is None:
             return
-        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        parts: dict[tuple[str, str], dict[str, torch.Tensor]] = defaultdict(dict)
         for key, saved in dcp.FileSystemReader(place).read_metadata().state_dict_metadata.items():
-            if key.startswith("proposals.") and isinstance(saved, TensorStorageMetadata):
-                _, rank, name = key.split(".")
-                parts[rank][name] = torch.empty(saved.size, dtype=saved.properties.dtype)
-        for rank, part in parts.items():
-            dcp.load({"candidates": {rank: part}}, checkpoint_id=place)
+            if key.startswith(_CANDIDATE_KEYS) and isinstance(saved, TensorStorageMetadata):
+                section, rank, name = key.split(".")
+                parts[section, rank][name] = torch.empty(saved.size, dtype=saved.properties.dtype)
+        for (section, rank), part in parts.items():
+            dcp.load({section: {rank: part}}, checkpoint_id=place)
             self.candidates.load(part)
 
     def _tensors(self, dense: dict[str, Any]) -> dict[str, Any]:
