@@ -18,9 +18,9 @@ def build_engine(config: Config, model: UniGRF, *, num_users: int) -> Any:
     """Hand ``model`` to DeepSpeed under the configuration's ``deepspeed`` section.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         model: the dense part.
-        num_users: of the data, which say how many steps the run has.
+        num_users: users of the data set, from which the number of steps of the run follows.
     """
     engine, *_ = deepspeed.initialize(
         model=model,
