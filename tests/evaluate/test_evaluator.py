@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from tests.evaluate.small_data import (
     TASK_LABELS,
     TASKS,
     LastEventModel,
-    Scores,
     drawn_users,
     write_users,
 )
@@ -28,6 +27,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate import evaluator
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.evaluate.metrics_file import read_metrics, write_metrics
+from unigrf_dist.model.unigrf import SequenceScores
 
 USERS = drawn_users(50, seed=4)
 ENOUGH = [user for user in USERS if len(user) >= 3]
@@ -115,8 +115,8 @@ def test_a_user_lost_or_counted_twice_is_an_error(tmp_path: Path, monkeypatch: p
 
 def test_a_user_without_history_is_an_error_and_not_a_zero_query(tmp_path: Path) -> None:
     class Invalid(LastEventModel):
-        def score(self, batch: JaggedBatch) -> Scores:
-            return replace(super().score(batch), valid=torch.zeros(batch.num_users, dtype=torch.bool))
+        def score(self, batch: JaggedBatch) -> SequenceScores:
+            return super().score(batch)._replace(valid=torch.zeros(batch.num_users, dtype=torch.bool))
 
     data = write_users(tmp_path / "data", USERS)
     settings = {"split": "test", "batch_users": 6, "max_events": 5, "rank": 0, "world_size": 1}

@@ -10,25 +10,7 @@ from torch import Tensor
 
 from unigrf_dist.data import EvaluationBatch, JaggedBatch
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
-
-
-class SequenceScores(Protocol):
-    """What a model says about ``B`` sequences that end with the event to predict."""
-
-    @property
-    def queries(self) -> Tensor:
-        """``[B, D]`` fp32, hidden state after the last event before that one."""
-        ...
-
-    @property
-    def ranking_logits(self) -> Tensor:
-        """``[B, A]``, at the last event's item, its behaviour not seen."""
-        ...
-
-    @property
-    def valid(self) -> Tensor:
-        """``[B]`` bool, whether there is an event before the last one."""
-        ...
+from unigrf_dist.model.unigrf import SequenceScores
 
 
 class SequenceScorer(Protocol):

@@ -148,7 +148,7 @@ class Trainer:
         if last or epoch % plan.selection.every_epochs == 0:
             best = self._validate()
             if self.selection.exhausted(self.state):
-                early = f"no better {self.selection.metric} for {plan.selection.patience} validations"
+                early = f"no better {self.selection.metric} in {plan.selection.patience} validation(s)"
         if last or best or early or epoch % plan.checkpoint_every_epochs == 0:
             self._save(best=best)
         self.reporter.restart_clock()

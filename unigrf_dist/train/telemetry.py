@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from unigrf_dist.train.checkpoint import TrainState
 from unigrf_dist.train.run_folder import LOG_FILE
 from unigrf_dist.train.step import StepOutcome
 
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 _SHOWN = ("hr@10", "ndcg@10", "mrr", "auc")
 # Facts that the start-up lines have told.
 _TOLD_BEFORE = ("users", "items", "events", "resumed_at_step")
@@ -74,7 +76,7 @@ class Reporter:
         self._write({"kind": "header", **facts, "selection": str(self._selection)})
         told = {name: value for name, value in facts.items() if name not in _TOLD_BEFORE}
         self.note("  ".join(f"{name.replace('_', ' ')} {_readable(value)}" for name, value in told.items()))
-        self.note(f"best model by {self._selection.described}")
+        self.note(f"best model by {self._selection.described} on the validation events")
         self._progress.update(self._task, epoch=epoch + 1)
         self._live.start()
 
@@ -126,7 +128,7 @@ class Reporter:
             },
         )
         self._progress.update(self._task, completed=step)
-        self.note(f"validation after epoch {epoch}:  {self._shown(metrics)}{'  best so far' if best else ''}")
+        self.note(self._validation_lines(epoch, metrics, best=best))
 
     def finished(self, state: TrainState, early: str = "") -> None:
         """Report the end of the run: what it came to, and the command that goes on from here.
@@ -143,9 +145,8 @@ class Reporter:
         self._live.stop()
         self.note(f"finished after epoch {state.epoch}, step {state.step}" + (f": {early}" if early else ""))
         if state.best:
-            metric, value = self._selection.described, state.best["value"]
-            self.note(f"best epoch {state.best['epoch']}:  {metric} {value:.4f}")
-            self.note(f"next:  unigrf evaluate --run {shlex.quote(str(self._run))} --split test")
+            self.note(f"best epoch {state.best['epoch']}:  {self._selection} {state.best['value']:.4f}")
+            self.note(f"next:  unigrf evaluate --run {shlex.quote(str(self._run))} --split test", whole=True)
 
     def stopped(self, state: TrainState) -> None:
         """Report that the run was asked to stop, and has saved."""
@@ -154,10 +155,11 @@ class Reporter:
             self._live.stop()
             self.note(f"asked to stop: saved after step {state.step}; continue with --resume")
 
-    def note(self, text: str) -> None:
-        """A line above the bar. Brackets are text, not markup; long lines are the terminal's to wrap."""
+    def note(self, text: str, *, whole: bool = False) -> None:
+        """Print a line above the bar; ``whole`` keeps it one line, for a command that is copied."""
         if self.active:
-            self.console.print(text, markup=False, soft_wrap=True)
+            # A task in brackets is no markup.
+            self.console.print(text, markup=False, soft_wrap=whole)
 
     def restart_clock(self) -> None:
         """Keep what happened since the last report (a validation, a save) out of the next rate."""
@@ -169,13 +171,14 @@ class Reporter:
             self._log.close()
             self._board.close()
 
-    def _shown(self, metrics: dict[str, Any]) -> str:
-        """The metrics that a person follows, and the one that picks the best model."""
+    def _validation_lines(self, epoch: int, metrics: dict[str, Any], *, best: bool) -> str:
+        """The metrics that a person follows, and the one that picks the best model; lines end between metrics."""
         named, selection = named_metrics(metrics), str(self._selection)
         shown = [name for name in named if name.partition("[")[0] in _SHOWN or name == selection]
-        return "  ".join(
-            f"{name} undefined" if named[name] is None else f"{name} {named[name]:.4f}" for name in shown
-        )
+        parts = [f"{name} {'undefined' if named[name] is None else format(named[name], '.4f')}" for name in shown]
+        parts = [f"epoch {epoch}:", *parts, *["best so far"] * best]
+        unbroken = "  ".join(part.replace(" ", _UNBROKEN) for part in parts)
+        return textwrap.fill(unbroken, self.console.width, subsequent_indent="  ").replace(_UNBROKEN, " ")
 
     def _write(self, record: dict[str, Any]) -> None:
         self._log.write(json.dumps(record) + "\n")
