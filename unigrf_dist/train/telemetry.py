@@ -142,7 +142,7 @@ class Reporter:
         self._write({"kind": "finished", "step": state.step, "epoch": state.epoch, "best": state.best})
         # A bar that ends early is full at the steps that were trained.
         self._progress.update(self._task, completed=state.step, total=state.step)
-        self._live.stop()
+        self._end_bar()
         self.note(f"finished after epoch {state.epoch}, step {state.step}" + (f": {early}" if early else ""))
         if state.best:
             self.note(f"best epoch {state.best['epoch']}:  {self._selection} {state.best['value']:.4f}")
@@ -152,7 +152,7 @@ class Reporter:
         """Report that the run was asked to stop, and has saved."""
         if self.active:
             self._progress.update(self._task, completed=state.step)
-            self._live.stop()
+            self._end_bar()
             self.note(f"asked to stop: saved after step {state.step}; continue with --resume")
 
     def note(self, text: str, *, whole: bool = False) -> None:
@@ -167,9 +167,16 @@ class Reporter:
 
     def close(self) -> None:
         if self.active:
-            self._live.stop()
+            self._end_bar()
             self._log.close()
             self._board.close()
+
+    def _end_bar(self) -> None:
+        if self._live.is_started:
+            self._live.stop()
+            if not self.console.is_terminal:
+                # There the bar is drawn once, here, without an end of line.
+                self.console.print()
 
     def _validation_lines(self, epoch: int, metrics: dict[str, Any], *, best: bool) -> str:
         """The metrics that a person follows, and the one that picks the best model; lines end between metrics."""
