@@ -15,8 +15,8 @@ from unigrf_dist.model.unigrf import SequenceScores
 from unigrf_dist.prepare.writer import DatasetWriter
 
 NUM_ITEMS, DIM = 37, 6
-BEHAVIOURS = [{"rating": 1.0}, {"rating": 3.0}, {"rating": 5.0, "liked": 1.0}, {"rating": 4.0, "liked": 0.0}]
-TASKS = ["rating >= 4", "liked == 1"]
+BEHAVIOURS = [{"rating": 1.0}, {"rating": 3.0}, {"rating": 5.0, "like": 1.0}, {"rating": 4.0, "like": 0.0}]
+TASKS = ["rating >= 4", "like == 1"]
 NAN = float("nan")
 TASK_LABELS = torch.tensor([[0.0, NAN], [0.0, NAN], [1.0, 1.0], [1.0, 0.0]])
 

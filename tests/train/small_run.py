@@ -77,7 +77,7 @@ def join(users: list[JaggedBatch]) -> JaggedBatch:
 
 
 def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
-    """The ``TrainStep`` of a run of ``config`` on this rank, which proposes to ``users``, or to all of them."""
+    """The ``TrainStep`` of a run of ``config`` on this rank, whose enhancer serves ``users``, or all of them."""
     from unigrf_dist.model.tables import ItemTable
     from unigrf_dist.model.unigrf import UniGRF
     from unigrf_dist.objective.enhancer.store import CandidateStore

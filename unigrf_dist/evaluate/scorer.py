@@ -1,4 +1,4 @@
-"""Whatever can be evaluated: it gives each user a rank for the held-out item and a logit per ranking task."""
+"""What can be evaluated: a scorer gives each user's held-out item a rank, and a logit per ranking task."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ModelScorer:
     """A trained model.
 
     Args:
-        scorer: of the model; its weights must not change while this lives.
+        scorer: the model; its weights must not change while this object is in use.
     """
 
     def __init__(self, scorer: SequenceScorer) -> None:

@@ -116,7 +116,7 @@ class ShardedScores:
         return self._ranks.sum(scores)
 
     def _row_divisors(self, device: torch.device) -> list[Tensor]:
-        """``[rows]`` float64 of each part: what makes its rows length 1 or less. Found at the first use, which
+        """``[rows]`` float64 of each part: what makes its rows length 1 or less. Computed at the first use, which
         is collective, because only then a rank without shards learns its device."""
         if self._divisors is None:
             self._refuse_non_finite(device)

@@ -1,8 +1,8 @@
-"""Checkpoints: a folder that is whole or is not there.
+"""Checkpoints, each a folder that is complete or absent.
 
 ``RUN/checkpoints/step-00000123/`` holds one distributed checkpoint (table shards, fused optimizer state, dense
 weights and moments) and ``state.json`` (step, data position, weighter, scheduler, what model it is of). It is
-written beside its place and renamed; ``latest`` and ``best`` name one folder each.
+written under another name and then renamed; ``latest`` and ``best`` name one folder each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CANDIDATE_KEYS = ("candidates.", "proposals.")
 
 @dataclass
 class TrainState:
-    """Where a run stands, besides weights.
+    """State of a run besides weights and optimizer moments.
 
     Attributes:
         step: updates done.
@@ -45,8 +45,8 @@ class TrainState:
         world_size: ranks that counted them.
         best: the best validation so far: metric, value, step and epoch; empty before the first one.
         validations_without_gain: validations since the best one.
-        weighter: the weighter's state.
-        scheduler: DeepSpeed's learning-rate scheduler's state, if there is one.
+        weighter: state of the weighter.
+        scheduler: state of DeepSpeed's learning-rate scheduler; empty without one.
         learning_rate: rate of the next dense update.
     """
 
@@ -114,10 +114,10 @@ class Checkpoints:
         return place
 
     def load(self, name: str, *, weights_only: bool = False) -> TrainState:
-        """Lay out the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
+        """Load the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
 
         Raises:
-            UserError: there is none, or it is of another model.
+            UserError: there is none, it is damaged, or it is of another model or data set.
         """
         place = self.resolve(name)
         try:
@@ -232,7 +232,7 @@ class Checkpoints:
 
 
 class _MainRankError(Exception):
-    """Rank 0 failed at something that it does for all; carries its reason to the others."""
+    """Rank 0 failed at work that it does for all ranks; carries its reason to the others."""
 
 
 def _on_main(action: Any) -> None:
