@@ -58,7 +58,7 @@ class Expected:
 
 @dataclass
 class Reference:
-    """The method under one configuration.
+    """The method under a given configuration.
 
     Args:
         config: configuration of the run.

@@ -1,4 +1,4 @@
-"""The model's retrieval loss leaves out what the user has met, unless told otherwise."""
+"""The model's retrieval loss masks what the user has seen, unless told otherwise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model_of(**retrieval: object) -> UniGRF:
 
 
 def losses(model: UniGRF) -> float:
-    """Retrieval loss of two users, one of whom met item 5 before the window; all vectors are alike."""
+    """Retrieval loss of two users, one of whom has item 5 in the prior history; all vectors are alike."""
     ids = torch.tensor([0, 1, 2, 3, 4])
     batch = JaggedBatch(
         item_ids=ids,
@@ -44,8 +44,8 @@ def losses(model: UniGRF) -> float:
     return model(table[ids], batch, None, negatives, table).retrieval.item()
 
 
-def test_the_softmax_runs_over_what_the_user_has_not_met() -> None:
-    # Equal logits. User 0 has met 1 and then 2 of 6 items, user 1 has met 2, one of them before the window.
+def test_the_softmax_runs_over_what_the_user_has_not_seen() -> None:
+    # Equal logits. User 0 has seen 1 and then 2 of 6 items, user 1 has seen 2, one of them in the prior history.
     assert losses(model_of()) == pytest.approx(math.log(5) + math.log(4) + math.log(4), rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""What side features add to tokens, against its definition, place by place."""
+"""What side features add to tokens, against its definition, index by index."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def defined(events: list[list[int]], users: list[int], vectors: dict[str, torch.
 
 
 @pytest.mark.parametrize("whole_rows", [0, 4, 1024])
-def test_a_place_gets_the_mean_of_each_features_values(whole_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_gets_the_mean_of_each_features_values(whole_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether tables are looked up whole or by their distinct rows."""
     monkeypatch.setattr(side_features, "_WHOLE_TABLE_ROWS", whole_rows)
     events, users = [[0, 3, 0], [], [1, 2]], [2, 0, 1]
@@ -71,7 +71,7 @@ def test_a_place_gets_the_mean_of_each_features_values(whole_rows: int, monkeypa
 
 
 @pytest.mark.parametrize("whole_rows", [0, 1024])
-def test_gradients_reach_every_value_that_was_met(whole_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_reach_every_value_that_occurs(whole_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_features, "_WHOLE_TABLE_ROWS", whole_rows)
     events, users = [[0, 3], [2, 2]], [1, 0]
     ours = {name: value.requires_grad_() for name, value in tables().items()}

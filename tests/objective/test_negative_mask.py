@@ -1,4 +1,4 @@
-"""Which negatives the masks hide, against sets; and that training leaves out what it should."""
+"""Which negatives the masks hide, against Python sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unpacked(words: Tensor, num_columns: int) -> Tensor:
     return ((words[:, column // 32] >> (column % 32)) & 1).bool()
 
 
-def batch_of(items: list[list[int]], older: list[list[int]] | None = None) -> JaggedBatch:
+def batch_of(items: list[list[int]], prior: list[list[int]] | None = None) -> JaggedBatch:
     def flat(lists: list[list[int]]) -> Tensor:
         return torch.tensor([item for part in lists for item in part], dtype=torch.int64)
 
@@ -34,17 +34,17 @@ def batch_of(items: list[list[int]], older: list[list[int]] | None = None) -> Ja
         timestamps=torch.zeros_like(ids),
         offsets=offsets(items),
         user_ids=torch.arange(len(items)),
-        prior_item_ids=None if older is None else flat(older),
-        prior_offsets=None if older is None else offsets(older),
+        prior_item_ids=None if prior is None else flat(prior),
+        prior_offsets=None if prior is None else offsets(prior),
     )
 
 
-def seen_by_hand(items: list[list[int]], older: list[list[int]], negative_ids: list[int]) -> list[list[bool]]:
+def seen_by_hand(items: list[list[int]], prior: list[list[int]], negative_ids: list[int]) -> list[list[bool]]:
     rows = []
-    for events, before in zip(items, older, strict=True):
-        for place in range(len(events)):
-            met = {*before, *events[: place + 1]}
-            rows.append([item in met for item in negative_ids])
+    for events, before in zip(items, prior, strict=True):
+        for event in range(len(events)):
+            seen = {*before, *events[: event + 1]}
+            rows.append([item in seen for item in negative_ids])
     return rows
 
 
@@ -57,15 +57,15 @@ USERS = st.lists(
 
 @given(users=USERS, negative_ids=st.lists(st.integers(0, 22), min_size=1, max_size=70))
 @settings(deadline=None)
-def test_an_event_hides_what_its_user_has_met_by_then(
+def test_an_event_hides_what_its_user_has_seen_by_then(
     users: list[tuple[list[int], list[int]]], negative_ids: list[int]
 ) -> None:
-    items, older = [part[0] for part in users], [part[1] for part in users]
+    items, prior = [part[0] for part in users], [part[1] for part in users]
     for distinct in (False, True):
         ids = sorted(set(negative_ids), reverse=True) if distinct else negative_ids
         negatives = Negatives(torch.tensor(ids), distinct=distinct)
-        found = seen_negative_masks(batch_of(items, older), negatives, num_items=NUM_ITEMS)
-        assert unpacked(found, len(ids)).tolist() == seen_by_hand(items, older, ids)
+        found = seen_negative_masks(batch_of(items, prior), negatives, num_items=NUM_ITEMS)
+        assert unpacked(found, len(ids)).tolist() == seen_by_hand(items, prior, ids)
 
 
 @pytest.mark.parametrize("distinct", [True, False])
@@ -77,15 +77,15 @@ def test_whole_words_of_many_users_do_not_run_into_each_other(distinct: bool) ->
 
 
 @pytest.mark.parametrize("distinct", [True, False])
-def test_liked_items_are_hidden_wherever_they_are_negatives(distinct: bool) -> None:
+def test_items_above_the_threshold_are_masked_wherever_they_are_negatives(distinct: bool) -> None:
     generator = torch.Generator().manual_seed(4)
     ids = (
         torch.randperm(NUM_ITEMS, generator=generator)[:70]
         if distinct
         else torch.randint(50, (131,), generator=generator)
     )
-    liked = torch.randint(-1, 50, (6, 5), generator=generator)
-    liked[0] = liked[0, 0]  # named twice, hidden once
-    wanted = [[item in set(row.tolist()) for item in ids.tolist()] for row in liked]
-    found = above_threshold_masks(liked, Negatives(ids, distinct=distinct), num_items=NUM_ITEMS)
-    assert unpacked(found, len(ids)).tolist() == wanted
+    above = torch.randint(-1, 50, (6, 5), generator=generator)
+    above[0] = above[0, 0]  # named twice, masked once
+    expected = [[item in set(row.tolist()) for item in ids.tolist()] for row in above]
+    found = above_threshold_masks(above, Negatives(ids, distinct=distinct), num_items=NUM_ITEMS)
+    assert unpacked(found, len(ids)).tolist() == expected

@@ -1,4 +1,4 @@
-"""Weighters: what they balance, how they start, and steps that teach nothing."""
+"""Weighters: what they balance, how they start, and steps without a usable norm."""
 
 from __future__ import annotations
 

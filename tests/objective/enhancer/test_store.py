@@ -1,4 +1,4 @@
-"""The store of proposals: rounds, and who gets what back."""
+"""The store of candidates: rounds, and who gets what back."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def test_other_ranks_take_over_their_users() -> None:
     assert taken.read(torch.tensor([1, 3, 7])).tolist() == [[3, 4], [7, 8], [NO_ITEM] * 2]  # type: ignore[union-attr]
 
 
-def test_a_rank_without_users_has_no_proposals() -> None:
+def test_a_rank_without_users_has_no_candidates() -> None:
     assert store([]).read(torch.zeros(0, dtype=torch.int64)) is None
