@@ -82,12 +82,26 @@ def test_flops_of_an_epoch_by_hand(folder: Path) -> None:
     assert epoch_flops(config, dataset) == pytest.approx(expected)
 
 
-def test_planted_constants_are_recovered() -> None:
-    law = fit_power_law(X, 0.5 + 30 * X**-0.25)
+@pytest.mark.parametrize(("a", "b", "c"), [(0.5, 30, 0.25), (2.0, 4000, 0.5), (0.1, 3, 0.08)])
+def test_planted_constants_are_recovered(a: float, b: float, c: float) -> None:
+    law = fit_power_law(X, a + b * X**-c)
     assert isinstance(law, PowerLaw)
-    assert (law.a, law.b, law.c) == pytest.approx((0.5, 30, 0.25), rel=0.05)
+    assert (law.a, law.b, law.c) == pytest.approx((a, b, c), rel=1e-4)
     assert law.determined
-    assert law(X) == pytest.approx(0.5 + 30 * X**-0.25, rel=1e-3)
+    assert law(X) == pytest.approx(a + b * X**-c, rel=1e-6)
+
+
+def test_the_fit_is_the_best_of_a_fine_search_over_exponents() -> None:
+    """For a given exponent the law is linear in floor and factor, so ordinary least squares are exact."""
+    y = 0.5 + 30 * X**-0.25 + np.random.default_rng(0).normal(0, 0.002, len(X))
+    law = fit_power_law(X, y)
+    assert isinstance(law, PowerLaw)
+    exponents = np.geomspace(0.01, 3, 4000)
+    misses = [
+        float(np.linalg.lstsq(np.stack([np.ones_like(X), (X / 1e10) ** -c], axis=1), y)[1][0]) for c in exponents
+    ]
+    assert law.c == pytest.approx(exponents[int(np.argmin(misses))], rel=2e-3)
+    assert float(((law(X) - y) ** 2).sum()) <= min(misses) * (1 + 1e-9)
 
 
 def test_intervals_hold_the_planted_constants_about_as_often_as_they_say() -> None:

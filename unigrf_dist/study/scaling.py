@@ -11,10 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from unigrf_dist.model.flops import CONVENTION
 from unigrf_dist.report.words import metric_name
 from unigrf_dist.study.ablation import say_what_is_missing
 from unigrf_dist.study.curves import Curve, SizedRun, curves, sized_runs
-from unigrf_dist.study.flops import CONVENTION
 from unigrf_dist.study.power_law import PowerLaw
 from unigrf_dist.study.results import write_results
 from unigrf_dist.study.run_metrics import RunMetrics

@@ -10,6 +10,14 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metrics import RANKING_METRICS, RETRIEVAL_METRICS
 
 
+def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
+    """Raise UserError unless ``config`` can be trained on ``dataset`` by ``ranks`` processes: all checks below."""
+    task_labels(config, dataset)
+    refuse_absent_features(config, dataset)
+    refuse_unmeasurable(config, dataset)
+    users_per_rank(config, ranks)
+
+
 def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
     """Label of every behaviour of the data under every ranking task of the configuration."""
     try:

@@ -11,6 +11,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.ranks.runtime import Runtime
 
 CONFIG_FILE = "config.yaml"
+LOG_FILE = "log.jsonl"
 
 
 def refuse_used_folder(run: Path) -> None:
