@@ -106,14 +106,14 @@ def test_the_fit_is_the_best_of_a_fine_search_over_exponents() -> None:
 
 def test_intervals_hold_the_planted_constants_about_as_often_as_they_say() -> None:
     held = 0
-    for seed in range(40):
+    for seed in range(20):
         noise = np.random.default_rng(seed).normal(0, 0.002, len(X))
         law = fit_power_law(X, 0.5 + 30 * X**-0.25 + noise)
         assert isinstance(law, PowerLaw)
         held += law.c_interval[0] <= 0.25 <= law.c_interval[1]
         low, high = law.band(X)
         assert (low <= high).all()
-    assert held >= 32  # of 38 expected
+    assert held >= 16  # of 19 expected
 
 
 def test_flat_points_determine_no_exponent() -> None:

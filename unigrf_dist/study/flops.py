@@ -19,7 +19,7 @@ def epoch_flops(config: Config, dataset: Dataset) -> float:
     On a large data set lengths come from a sample of its users, and the result is scaled to all of them.
     """
     events, share = _training_events(config, dataset)
-    tokens = float(TOKENS_PER_EVENT) * events
+    tokens = TOKENS_PER_EVENT * events.astype(np.float64)
     targets = float(np.maximum(events - 1, 0).sum())
     candidates = _candidates(config, dataset, float(events.sum()) / max(len(events), 1))
     head = retrieval_head_flops(targets, candidates, config.model.width)

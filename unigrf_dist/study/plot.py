@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unigrf_dist.report.palette import LIGHT
 from unigrf_dist.report.words import metric_name
-from unigrf_dist.study.drawing import BAD, GOOD, INK, MUTED, save_drawing
+from unigrf_dist.study.drawing import save_drawing
 from unigrf_dist.study.results import Comparison
 from unigrf_dist.study.statistics import LESS_IS_BETTER, Difference
 
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 3
-_COLOURS = {"better": GOOD, "worse": BAD, "undecided": MUTED, "one seed": MUTED}
+_COLOURS = {"better": LIGHT.good, "worse": LIGHT.bad, "undecided": LIGHT.muted, "one seed": LIGHT.muted}
 
 
-def draw_differences(found: Comparison, place: Path) -> list[Path]:
+def draw_differences(found: Comparison, path: Path) -> list[Path]:
     """Write the drawing: a panel for each metric, a line for each variant; zero is the baseline.
 
     Args:
         found: what to draw.
-        place: path without an ending.
+        path: path without an ending.
     """
     names = [name for name in found.variants if name != found.baseline and found.seeds[name]]
     columns = min(_COLUMNS, len(found.metrics))
@@ -42,7 +43,7 @@ def draw_differences(found: Comparison, place: Path) -> list[Path]:
         _legend(figure)
 
     height = 0.9 + rows * (0.75 + 0.3 * max(len(names), 1))
-    return save_drawing(place, paint, size=(1.6 + 2.9 * columns, height))
+    return save_drawing(path, paint, size=(1.6 + 2.9 * columns, height))
 
 
 def _difference(found: Comparison, name: str, metric: str) -> Difference | None:
@@ -54,12 +55,12 @@ def _panel(axes: Axes, metric: str, differences: Sequence[Difference | None], na
     from matplotlib.ticker import MaxNLocator
 
     low_high = _window(differences)
-    axes.axvline(0, color=INK, linewidth=1, zorder=1)
+    axes.axvline(0, color=LIGHT.ink, linewidth=1, zorder=1)
     for row, difference in enumerate(differences):
         if difference is None:
             axes.annotate(
                 "not trained", (0.98, row), xycoords=("axes fraction", "data"), ha="right", va="center",
-                color=MUTED, size=8, style="italic",
+                color=LIGHT.muted, size=8, style="italic",
             )  # fmt: skip
         else:
             _mark(axes, row, difference, low_high)
@@ -68,7 +69,7 @@ def _panel(axes: Axes, metric: str, differences: Sequence[Difference | None], na
     axes.set_xlim(*low_high)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis="y", labelcolor=INK)
+    axes.tick_params(axis="y", labelcolor=LIGHT.ink)
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -88,7 +89,7 @@ def _mark(axes: Axes, row: int, difference: Difference, window: tuple[float, flo
     if half is not None:
         axes.plot([mean - half, mean + half], [row, row], color=colour, linewidth=2.4, alpha=0.55)
     hollow = difference.verdict in ("undecided", "one seed")
-    axes.plot(mean, row, "o", color=colour, markersize=6, markerfacecolor="white" if hollow else colour)
+    axes.plot(mean, row, "o", color=colour, markersize=6, markerfacecolor=LIGHT.surface if hollow else colour)
 
 
 def _window(differences: Sequence[Difference | None]) -> tuple[float, float]:
@@ -112,7 +113,11 @@ def _ends(mean: float, half: float) -> tuple[float, float]:
 def _legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
-    kinds = [("better", GOOD, GOOD), ("worse", BAD, BAD), ("undecided, or one seed", MUTED, "white")]
+    kinds = [
+        ("better", LIGHT.good, LIGHT.good),
+        ("worse", LIGHT.bad, LIGHT.bad),
+        ("undecided, or one seed", LIGHT.muted, LIGHT.surface),
+    ]
     handles = [
         Line2D([], [], color=colour, marker="o", markerfacecolor=face, label=label, linewidth=2.4)
         for label, colour, face in kinds
