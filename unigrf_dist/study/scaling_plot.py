@@ -1,4 +1,4 @@
-"""The drawing of a scaling study: each figure against FLOPs and parameters, with the fitted law."""
+"""The drawing of a scaling study: each loss and metric against FLOPs and parameters, with the fitted law."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_curves(found: Sequence[Curve], runs: Sequence[SizedRun], path: Path) -> list[Path]:
-    """Write the drawing: a row for each figure, a column for each axis; colours tell the number of blocks.
+def draw_curves(fitted: Sequence[Curve], runs: Sequence[SizedRun], path: Path) -> list[Path]:
+    """Write the drawing: a row for each loss or metric, a column for each axis; colours tell the number of blocks.
 
     Args:
-        found: what to draw.
-        runs: the points of every curve.
+        fitted: curves to draw.
+        runs: runs behind the points of every curve.
         path: path without an ending.
     """
     depths = sorted({each.blocks for each in runs})
 
     def paint(figure: Figure) -> None:
-        grid = figure.subplots(len(found), len(AXES), squeeze=False, sharey="row", sharex="col")
-        for row, curve in zip(grid, found, strict=True):
+        grid = figure.subplots(len(fitted), len(AXES), squeeze=False, sharey="row", sharex="col")
+        for row, curve in zip(grid, fitted, strict=True):
             for axes, against in zip(row, AXES, strict=True):
                 _panel(axes, curve, runs, against, depths)
-            row[0].set_ylabel(curve.name, color=LIGHT.ink)
+            row[0].set_ylabel(curve.name.replace(" [", "\n["), color=LIGHT.ink)
         for axes, against in zip(grid[-1], AXES, strict=True):
             axes.set_xlabel(against)
         _legend(figure, depths)
 
-    return save_drawing(path, paint, size=(9.0, 0.9 + 2.1 * len(found)))
+    return save_drawing(path, paint, size=(9.0, 0.9 + 2.1 * len(fitted)))
 
 
 def _panel(axes: Axes, curve: Curve, runs: Sequence[SizedRun], against: Against, depths: Sequence[int]) -> None:

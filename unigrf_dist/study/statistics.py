@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from unigrf_dist.study.metric_names import is_less_better
+
 LEVEL = 0.95
-LESS_IS_BETTER = ("log_loss", "ece")
 Verdict = Literal["better", "worse", "undecided", "one seed"]
 
 
@@ -60,7 +61,7 @@ def paired_difference(
     if not common:
         return None
     found = estimate([values[seed] - baseline[seed] for seed in common])
-    return Difference(found, _verdict(found, less_is_better=metric in LESS_IS_BETTER))
+    return Difference(found, _verdict(found, less_is_better=is_less_better(metric)))
 
 
 def _verdict(found: Estimate, *, less_is_better: bool) -> Verdict:
