@@ -26,7 +26,7 @@ GRID: dict[str, Any] = {
     "blocks": [1, 2, 3],
     "widths": [16, 32],
     "head_width": 8,
-    "metrics": ["hr@10", "log_loss"],
+    "metrics": ["hr@10", "log_loss", "auc[rating >= 4]"],
 }
 X = np.geomspace(1e9, 1e12, 12)
 
@@ -149,11 +149,15 @@ def test_a_whole_scaling_study_writes_points_laws_and_drawing(
         "ranking loss (training)",
         "1 - HR@10",
         "log loss",
+        "1 - AUC [rating >= 4]",
     }
     law = found["curves"]["retrieval loss (training)"]["training FLOPs"]
     assert law["a"] < law["a_interval"][1]
     text = (folder / "out" / "results.md").read_text()
     assert "| b3-w32 | 2 | 3072 +3840 |" in text
+    assert "| log loss | AUC [rating >= 4] |" in text
+    assert "| 1 - AUC [rating >= 4] | training FLOPs |" in text
+    assert "without a rule: of the first task, rating >= 4." in text
     drawing = ElementTree.parse(folder / "out" / "results.svg").getroot()
     words = "".join(drawing.itertext())
     for word in ("3 blocks", "1 - HR@10", "training FLOPs", "parameters"):

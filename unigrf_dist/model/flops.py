@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 CONVENTION = (
     "GEMM 2mnk forward, twice that backward; attention 2·heads·T²·head_width per sequence forward (causal half "
-    "left out), 2.5 times that backward; everything else left out"
+    "not counted), 2.5 times that backward; nothing else is counted"
 )
 # An event is an item token and a behaviour token.
 TOKENS_PER_EVENT = 2

@@ -1,4 +1,4 @@
-"""Reads what a run has left behind. What is not there yet is empty, not an error."""
+"""Reads the folder of a run. Files that are not there yet are empty records, not errors."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ def epoch_flops(config: Config, dataset: Dataset) -> float:
 
 
 def _training_events(config: Config, dataset: Dataset) -> tuple[NDArray[np.int64], float]:
-    """``[n]`` training events of each sampled user inside the model's window, and the sampled share of users."""
+    """``[n]`` training events of each sampled user that the model sees, and the sampled share of users."""
     lengths = sample_lengths(dataset)
-    # History and one target.
+    # The longest history and the target after it.
     kept = np.minimum(num_training_events(lengths), config.data.max_events + 1)
     return kept, len(lengths) / dataset.num_users
 

@@ -17,6 +17,7 @@ from unigrf_dist.model.flops import CONVENTION
 from unigrf_dist.report.words import metric_name
 from unigrf_dist.study.ablation import say_what_is_missing
 from unigrf_dist.study.curves import Curve, SizedRun, curves, sized_runs
+from unigrf_dist.study.metric_names import is_of_first_task
 from unigrf_dist.study.power_law import PowerLaw
 from unigrf_dist.study.results import write_results
 from unigrf_dist.study.run_metrics import RunMetrics
@@ -86,9 +87,11 @@ def _law_record(law: PowerLaw | str) -> dict[str, Any]:
 
 
 def _sizes_table(study: Scaling, runs: Sequence[SizedRun]) -> Table:
-    table = Table(
-        title="test split, means over seeds", caption=f"weights: dense + item table; FLOPs: {CONVENTION}"
-    )
+    caption = f"weights: dense + item table; FLOPs: {CONVENTION}"
+    if any(is_of_first_task(metric) for metric in study.metrics):
+        tasks = dict.fromkeys(each.run.first_task for each in runs)
+        caption += f"; ranking metrics without a rule: of the first task, {', '.join(tasks)}"
+    table = Table(title="test split, means over seeds", caption=caption)
     table.box, table.collapse_padding, table.pad_edge = SIMPLE_HEAD, True, False
     for column in (
         "size",
@@ -133,7 +136,7 @@ def _laws_table(fitted: Sequence[Curve]) -> Table:
     for curve in fitted:
         for against, law in curve.laws.items():
             cells = [law, ""] if isinstance(law, str) else _law_cells(law)
-            table.add_row(curve.name, against, *cells)
+            table.add_row(escape(curve.name), against, *cells)
     return table
 
 

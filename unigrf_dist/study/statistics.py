@@ -16,7 +16,7 @@ Verdict = Literal["better", "worse", "undecided", "one seed"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and how surely it is known.
+    """A mean and its interval.
 
     Attributes:
         mean: mean of the values.

@@ -46,7 +46,7 @@ def differences_table(comparison: Comparison) -> Table:
 def verdict_words() -> str:
     """How to read the differences."""
     return (
-        "▲ better, ▼ worse: the 95 % interval leaves out 0; · undecided; "
+        "▲ better, ▼ worse: the 95 % interval excludes 0; · undecided; "
         "no sign: one common seed, no interval; ↓ less is better. One interval in twenty misses by chance"
     )
 
