@@ -196,7 +196,7 @@ def latest(run: Path) -> str:
         ),
         (
             ["train", "--config", "{config}", "--run", "x", "--set", "objective.enhancer.hard_negatives=9"],
-            "must not exceed proposals = 4",
+            "must not exceed candidates = 4",
         ),
         (["train", "--config", "{config}", "--run", "x", "--set", "model.key_heads=1"], "remove the key"),
         (["train", "--config", "{config}", "--run", "x", "--set", "train.selection.metric=foo"], "allowed: hr@1"),

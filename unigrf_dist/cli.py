@@ -30,29 +30,12 @@ def train(
     run: RunFolder,
     ranks: Ranks = 1,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the run's latest checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue from the run's latest checkpoint.")] = False,
 ) -> None:
     """Train a model; Ctrl-C saves and stops."""
-    from unigrf_dist.config import load_config
+    from unigrf_dist.programs.train import launch_training
 
-    # What can be seen to be wrong without the ranks is told before they start.
-    checked = load_config(config, overrides or [])
-
-    from unigrf_dist.data import open_dataset
-    from unigrf_dist.ranks.launch import launch
-    from unigrf_dist.train.checks import refuse_absent_features, refuse_unmeasurable, task_labels, users_per_rank
-    from unigrf_dist.train.run_folder import refuse_used_folder
-
-    dataset = open_dataset(checked.data.path)
-    task_labels(checked, dataset)
-    refuse_absent_features(checked, dataset)
-    refuse_unmeasurable(checked, dataset)
-    users_per_rank(checked, ranks)
-    if not resume:
-        refuse_used_folder(run)
-    arguments = ["--config", str(config), "--run", str(run)]
-    arguments += [word for override in overrides or [] for word in ("--set", override)]
-    raise typer.Exit(launch("unigrf_dist.train", arguments + ["--resume"] * resume, ranks=ranks))
+    raise typer.Exit(launch_training(config, run, ranks=ranks, overrides=overrides or [], resume=resume))
 
 
 @app.command()
@@ -64,15 +47,11 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Rank the whole catalogue for every user, and score the held-out events."""
-    from unigrf_dist.ranks.launch import launch
-    from unigrf_dist.train.run_folder import run_config
+    from unigrf_dist.programs.evaluate import launch_evaluation
 
-    if split not in ("test", "validation"):
-        raise UserError(f"--split {split}: allowed are test and validation")
-    run_config(run)
-    arguments = ["--run", str(run), "--split", split, "--checkpoint", checkpoint]
-    arguments += [word for override in overrides or [] for word in ("--set", override)]
-    raise typer.Exit(launch("unigrf_dist.programs.evaluate", arguments, ranks=ranks))
+    raise typer.Exit(
+        launch_evaluation(run, split=split, checkpoint=checkpoint, ranks=ranks, overrides=overrides or [])
+    )
 
 
 @app.command()
@@ -109,15 +88,11 @@ def bench_train(
     out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures.")] = None,  # noqa: UP045
 ) -> None:
     """Interactions per second and milliseconds per phase of a training step, and what a change costs."""
-    from unigrf_dist.config import load_config
-    from unigrf_dist.ranks.launch import launch
+    from unigrf_dist.programs.bench import launch_bench
 
-    load_config(config, [*(overrides or []), *(versus or [])])
-    arguments = ["--config", str(config), "--steps", str(steps)]
-    arguments += [word for override in overrides or [] for word in ("--set", override)]
-    arguments += [word for override in versus or [] for word in ("--versus", override)]
-    arguments += ["--out", str(out)] if out else []
-    raise typer.Exit(launch("unigrf_dist.programs.bench", arguments, ranks=ranks))
+    raise typer.Exit(
+        launch_bench(config, ranks=ranks, steps=steps, overrides=overrides or [], versus=versus or [], out=out)
+    )
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: wrong file, key, value or machine.
+    """A mistake that the user can fix: wrong file, key, value or machine.
 
-    The message is one line that says what is wrong, where, what is allowed and how to mend it. The command
-    line prints it without a traceback and ends with exit status 2.
+    The message is one line that says what is wrong, where, what is allowed and how to fix it. The command line
+    prints it without a traceback and ends with exit status 2.
     """

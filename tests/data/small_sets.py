@@ -1,4 +1,4 @@
-"""Data sets of a few users on disk, and what the streams should make of them, worked out event by event."""
+"""Data sets of a few users on disk, and what the streams should yield for them, worked out event by event."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Event = tuple[int, int, int]
 
 
 def distinct_users(lengths: Iterable[int]) -> list[list[Event]]:
-    """Users of these lengths; no item comes twice anywhere, so that an event is known by its item."""
+    """Users of these lengths; no item comes twice anywhere, so that an item identifies its event."""
     items = itertools.count()
     return [
-        [(next(items), (user + place) % 5, 1000 * user + place) for place in range(length)]
+        [(next(items), (user + position) % 5, 1000 * user + position) for position in range(length)]
         for user, length in enumerate(lengths)
     ]
 
@@ -65,7 +65,7 @@ def users_of(batch: JaggedBatch) -> list[tuple[int, list[Event]]]:
     ]
 
 
-def training_window(user: Sequence[Event], max_events: int) -> list[Event]:
-    """What of a user is for training: history and one target of the events that are not held out."""
+def training_events_kept(user: Sequence[Event], max_events: int) -> list[Event]:
+    """History and one target of the events that are not held out."""
     trained = list(user[:-2]) if len(user) >= 3 else list(user)
     return trained[-(max_events + 1) :]

@@ -1,4 +1,4 @@
-"""Opening data sets: what is found wrong, when, and in which words."""
+"""Opening data sets: which damage is detected, when, and with which message."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_manifest_that_is_no_json(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda manifest: manifest.update(schema_version=2), "schema_version"),
         (lambda manifest: manifest.pop("num_items"), "num_items"),
@@ -66,10 +66,10 @@ def test_a_manifest_that_is_no_json(folder: Path) -> None:
     ids=["version", "key missing", "key unknown", "users", "negative", "shard dropped", "behaviours"],
 )
 def test_a_manifest_that_contradicts_itself(
-    folder: Path, change: Callable[[dict[str, Any]], None], told: str
+    folder: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     edit_manifest(folder, change)
-    assert told in refusal(folder)
+    assert message in refusal(folder)
 
 
 @pytest.mark.parametrize("file", ["items.parquet", "sequences/part-00001.parquet"])
@@ -100,8 +100,8 @@ def read_all(folder: Path) -> None:
         pass
 
 
-def pass_off(folder: Path, file: str) -> None:
-    """Let the manifest take the present size of ``file`` for the right one."""
+def accept_size(folder: Path, file: str) -> None:
+    """Write the present size of ``file`` into the manifest."""
 
     def change(manifest: dict[str, Any]) -> None:
         for record in [manifest["items"], *manifest["shards"]]:
@@ -114,7 +114,7 @@ def pass_off(folder: Path, file: str) -> None:
 def test_a_shard_that_is_another(folder: Path) -> None:
     file = "sequences/part-00001.parquet"
     shutil.copy(folder / "sequences" / "part-00000.parquet", folder / file)
-    pass_off(folder, file)
+    accept_size(folder, file)
     with pytest.raises(UserError, match=r"part-00001\.parquet: 12 users, but the manifest says 8"):
         read_all(folder)
 
@@ -122,7 +122,7 @@ def test_a_shard_that_is_another(folder: Path) -> None:
 def test_a_shard_that_is_no_parquet(folder: Path) -> None:
     file = "sequences/part-00001.parquet"
     (folder / file).write_bytes(b"x" * 300)
-    pass_off(folder, file)
+    accept_size(folder, file)
     with pytest.raises(UserError, match=r"part-00001\.parquet: .*copy the data set again"):
         read_all(folder)
 
@@ -132,13 +132,13 @@ def test_lists_of_unequal_length(folder: Path) -> None:
     table = pq.read_table(folder / file)
     short = pa.array([times[:-1] for times in table.column("timestamps").to_pylist()], pa.list_(pa.int64()))
     pq.write_table(table.set_column(4, "timestamps", short), folder / file, row_group_size=4)
-    pass_off(folder, file)
+    accept_size(folder, file)
     with pytest.raises(UserError, match=r"row group \d: a user's lists differ in length"):
         read_all(folder)
 
 
 def test_items_that_are_others(folder: Path) -> None:
     pq.write_table(pq.read_table(folder / "items.parquet").slice(1), folder / "items.parquet")
-    pass_off(folder, "items.parquet")
+    accept_size(folder, "items.parquet")
     with pytest.raises(UserError, match=r"items\.parquet: 99 items, but the manifest says 100"):
         open_dataset(folder).training_counts()

@@ -1,4 +1,4 @@
-"""The evaluation stream's promises: every held-out event once, behind its history, on any number of ranks."""
+"""The evaluation stream: every held-out event exactly once, after its history, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def rows(batch: EvaluationBatch) -> list[tuple[int, list[Event], list[int]]]:
 
 
 def expected(users: list[list[Event]], split: str, max_events: int) -> list[tuple[int, list[Event], list[int]]]:
-    wanted = []
+    rows_of_users = []
     for number, user in enumerate(users):
         if len(user) < 3:
             continue
         until_target = user if split == "test" else user[:-1]
         history, target = until_target[:-1], until_target[-1]
-        wanted.append((number, [*history[-max_events:], target], [item for item, _, _ in history]))
-    return wanted
+        rows_of_users.append((number, [*history[-max_events:], target], [item for item, _, _ in history]))
+    return rows_of_users
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -59,8 +59,8 @@ def test_the_held_out_event_ends_the_most_recent_history(dataset: Dataset, split
     assert found == expected(USERS, split, max_events)
 
 
-def test_seen_items_reach_beyond_the_window(dataset: Dataset) -> None:
-    """The user of 40 events, asked with a window of 6, has met 39 items before the test event."""
+def test_seen_items_are_not_limited_to_max_events(dataset: Dataset) -> None:
+    """With max_events of 6, the user of 40 events has still seen 39 items before the test event."""
     [seen] = [seen for batch in stream(dataset) for user, _, seen in rows(batch) if user == 17]
     assert len(seen) == 39
 
@@ -69,12 +69,12 @@ def test_seen_items_reach_beyond_the_window(dataset: Dataset) -> None:
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
 def test_batches_are_the_same_on_any_number_of_ranks(dataset: Dataset, split: str, world_size: int) -> None:
     alone = [rows(batch) for batch in stream(dataset, split=split)]
-    shared = [
+    by_rank = [
         [rows(batch) for batch in stream(dataset, split=split, rank=rank, world_size=world_size)]
         for rank in range(world_size)
     ]
-    assert len({len(of_rank) for of_rank in shared}) == 1
-    dealt = [batch for step in zip(*shared, strict=True) for batch in step]
+    assert len({len(of_rank) for of_rank in by_rank}) == 1
+    dealt = [batch for step in zip(*by_rank, strict=True) for batch in step]
     assert dealt[: len(alone)] == alone
     assert all(batch == [] for batch in dealt[len(alone) :])
 
@@ -119,7 +119,7 @@ def test_repeated_items_stay_in_what_was_seen(tmp_path: Path) -> None:
     row_group_users=st.integers(1, 6),
     max_events=st.integers(1, 8),
 )
-def test_promises_hold_for_any_sizes(
+def test_every_held_out_event_comes_once_for_any_sizes(
     tmp_path_factory: pytest.TempPathFactory,
     lengths: list[int],
     split: str,

@@ -1,4 +1,4 @@
-"""Running ahead: order, errors where they belong, no thread left behind, no more than asked for."""
+"""Prefetching: order, errors in their position, bounded depth, no thread left behind."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_it_runs_ahead_but_no_further_than_asked() -> None:
 
     items = prefetched(counting(), 2)
     assert next(items) == 0
-    # Two wait, a third is made and cannot be put away.
+    # Two are queued, a third is made and waits for room.
     assert wait_until(lambda: len(made) == 4)
     time.sleep(0.05)
     assert len(made) == 4

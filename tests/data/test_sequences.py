@@ -1,4 +1,4 @@
-"""Cutting and joining jagged sequences, against plain lists."""
+"""Slicing and joining jagged sequences, against plain lists."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_ragged_index_lays_ranges_end_to_end() -> None:
 
 
 @given(st.data())
-def test_cut_and_take_are_what_lists_do(data: st.DataObject) -> None:
+def test_cut_and_take_agree_with_lists(data: st.DataObject) -> None:
     users = data.draw(st.lists(st.lists(st.integers(0, 1000), max_size=8), min_size=1, max_size=8))
     chosen = data.draw(st.lists(st.integers(0, len(users) - 1), max_size=8))
     starts = [data.draw(st.integers(0, len(users[user]))) for user in chosen]
@@ -41,13 +41,13 @@ def test_cut_and_take_are_what_lists_do(data: st.DataObject) -> None:
     sequences, rows = sequences_of(users), np.array(chosen, dtype=np.int64)
     cut = sequences.cut(rows, np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
     assert cut.user_ids.tolist() == chosen
-    wanted = zip(chosen, starts, stops, strict=True)
-    assert lists_of(cut) == [users[user][start:stop] for user, start, stop in wanted]
+    expected = zip(chosen, starts, stops, strict=True)
+    assert lists_of(cut) == [users[user][start:stop] for user, start, stop in expected]
     assert lists_of(sequences.take(rows)) == [users[user] for user in chosen]
     assert lists_of(sequences.take(slice(1, 3))) == users[1:3]
 
 
 @given(st.lists(st.lists(st.lists(st.integers(0, 1000), max_size=4), max_size=4), min_size=1, max_size=4))
-def test_concatenate_is_what_lists_do(parts: list[Lists]) -> None:
+def test_concatenate_agrees_with_lists(parts: list[Lists]) -> None:
     joined = concatenate([sequences_of(part) for part in parts])
     assert lists_of(joined) == [user for part in parts for user in part]

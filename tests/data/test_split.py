@@ -1,4 +1,4 @@
-"""The split rule, on the lengths where it turns."""
+"""The split rule, on lengths around its threshold."""
 
 from __future__ import annotations
 

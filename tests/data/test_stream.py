@@ -1,4 +1,4 @@
-"""The training stream's promises, on real files: who gets which user, which events, in which order, again."""
+"""The training stream on real files: partition of users, choice of events, order, exact resumption."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.small_sets import distinct_users, training_window, users_of, write_users
+from tests.data.small_sets import distinct_users, training_events_kept, users_of, write_users
 from unigrf_dist.data import Dataset, JaggedBatch, TrainStream
 from unigrf_dist.data.dataset import RowGroupReader
 from unigrf_dist.errors import UserError
@@ -52,19 +52,19 @@ def test_every_user_comes_once_over_all_ranks(dataset: Dataset, world_size: int)
 
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
-def test_ranks_make_equally_many_batches_and_share_users_to_within_one(dataset: Dataset, world_size: int) -> None:
+def test_ranks_yield_equally_many_batches_of_users_balanced_to_one(dataset: Dataset, world_size: int) -> None:
     batches = of_all_ranks(dataset, world_size)
     steps = {stream(dataset, rank=rank, world_size=world_size).steps_per_epoch for rank in range(world_size)}
     assert {len(of_rank) for of_rank in batches} == steps
-    shares = [len(users_in(of_rank)) for of_rank in batches]
-    assert max(shares) - min(shares) <= 1
+    sizes = [len(users_in(of_rank)) for of_rank in batches]
+    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize("max_events", [1, 4, 100])
-def test_the_most_recent_training_events_are_kept(dataset: Dataset, max_events: int) -> None:
+def test_the_most_training_events_kept_are_kept(dataset: Dataset, max_events: int) -> None:
     for batch in stream(dataset, max_events=max_events).epoch(0):
         for user, events in users_of(batch):
-            assert events == training_window(USERS[user], max_events)
+            assert events == training_events_kept(USERS[user], max_events)
 
 
 def test_no_held_out_event_is_trained_on(dataset: Dataset) -> None:
@@ -75,13 +75,13 @@ def test_no_held_out_event_is_trained_on(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_an_epoch_goes_on_from_any_step_as_it_was(dataset: Dataset, rank: int) -> None:
+def test_an_epoch_resumes_from_any_step_exactly(dataset: Dataset, rank: int) -> None:
     source = stream(dataset, rank=rank, world_size=2)
     whole = list(source.epoch(3))
     for start in range(len(whole) + 1):
-        rest = list(stream(dataset, rank=rank, world_size=2).epoch(3, start_step=start))
-        assert len(rest) == len(whole) - start
-        assert all(map(same, rest, whole[start:]))
+        resumed = list(stream(dataset, rank=rank, world_size=2).epoch(3, start_step=start))
+        assert len(resumed) == len(whole) - start
+        assert all(map(same, resumed, whole[start:]))
 
 
 def test_what_is_skipped_is_not_read(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_what_is_skipped_is_not_read(dataset: Dataset, monkeypatch: pytest.Monke
     all_groups = len(set(read))
     read.clear()
     assert len(list(source.epoch(0, start_step=source.steps_per_epoch - 1))) == 1
-    # The last step's window has at most 9 users, which touch at most 4 of the groups of 4.
+    # The last step's shuffle buffer has at most 9 users, which touch at most 4 of the groups of 4.
     assert len(read) <= 4 < all_groups
     read.clear()
     assert list(source.epoch(0, start_step=source.steps_per_epoch)) == []
@@ -122,12 +122,12 @@ def test_every_epoch_holds_all_users(dataset: Dataset) -> None:
 
 
 def groups_in(batches: list[JaggedBatch]) -> list[int]:
-    """Row groups, in the order in which the epoch first meets them."""
+    """Row groups, in the order in which the epoch first reads them."""
     return list(dict.fromkeys(user // 4 for user in users_in(batches)))
 
 
-def test_users_are_shuffled_inside_windows(dataset: Dataset) -> None:
-    """Windows of one row group of 4: neither all groups of an epoch nor one group in all epochs are in order."""
+def test_users_are_shuffled_inside_a_buffer(dataset: Dataset) -> None:
+    """Buffers of one row group of 4: neither all groups of an epoch nor one group in all epochs are in order."""
     orders: dict[int, set[tuple[int, ...]]] = {}
     for epoch in range(3):
         for batch in stream(dataset, batch_users=4, shuffle_users=4).epoch(epoch):
@@ -138,14 +138,14 @@ def test_users_are_shuffled_inside_windows(dataset: Dataset) -> None:
     assert any(len(of_group) > 1 for of_group in orders.values())
 
 
-def test_users_of_distant_row_groups_meet_in_a_batch(dataset: Dataset) -> None:
-    """With the window over everything, a batch of 12 is never three groups of 4 neighbours."""
+def test_a_batch_mixes_users_of_distant_row_groups(dataset: Dataset) -> None:
+    """With a buffer that holds everything, a batch of 12 is never three groups of 4 neighbours."""
     for batch in list(stream(dataset, batch_users=12, shuffle_users=1000).epoch(0))[:-1]:
         assert len(groups_in([batch])) > 3
 
 
 def test_row_groups_are_shuffled_anew_in_every_epoch(dataset: Dataset) -> None:
-    """With windows of 4 users the order of the row groups is left to the shuffling of the groups alone."""
+    """With buffers of 4 users the order of the row groups comes from the shuffling of the slices alone."""
     orders = [groups_in(list(stream(dataset, batch_users=2, shuffle_users=4).epoch(epoch))) for epoch in range(3)]
     assert sorted(orders[0]) == list(range(12))
     assert len({tuple(order) for order in [*orders, list(range(12))]}) == 4
@@ -224,7 +224,7 @@ def test_a_step_outside_the_epoch_is_refused_at_once(dataset: Dataset) -> None:
     max_events=st.integers(1, 8),
     epoch=st.integers(0, 3),
 )
-def test_promises_hold_for_any_sizes(
+def test_every_user_and_event_is_right_for_any_sizes(
     tmp_path_factory: pytest.TempPathFactory,
     lengths: list[int],
     world_size: int,
@@ -240,6 +240,6 @@ def test_promises_hold_for_any_sizes(
     changes = {"batch_users": batch_users, "shuffle_users": shuffle_users, "max_events": max_events}
     batches = of_all_ranks(small, world_size, epoch, **changes)
     assert len({len(of_rank) for of_rank in batches}) == 1
-    seen = [pair for of_rank in batches for batch in of_rank for pair in users_of(batch)]
-    assert sorted(seen) == [(user, training_window(events, max_events)) for user, events in enumerate(users)]
+    found = [pair for of_rank in batches for batch in of_rank for pair in users_of(batch)]
+    assert sorted(found) == [(user, training_events_kept(events, max_events)) for user, events in enumerate(users)]
     assert all(batch.num_users <= batch_users for of_rank in batches for batch in of_rank)

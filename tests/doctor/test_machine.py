@@ -1,4 +1,4 @@
-"""Memory, disk and shared memory, and the buffers that ended ranks leave in it."""
+"""Memory, disk, shared memory, and the buffers that ended ranks leave there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_shared_memory_must_hold_a_rank_and_should_hold_more(
     set_free(monkeypatch, free_mib * MIB)
     check = found()["/dev/shm"]
     assert check.status is status
-    assert ("--shm-size" in check.mend) is (status is not Status.OK)
+    assert ("--shm-size" in check.fix) is (status is not Status.OK)
 
 
 def test_no_shared_memory_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_buffers_of_ended_ranks_are_told_apart_from_those_in_use(
         check = found()["left buffers"]
     assert check.status is Status.NOTE
     assert check.found.startswith("1 DeepSpeed buffers of ended ranks hold 3 MiB")
-    assert check.mend == f"rm {tmp_path / names[1]}"
+    assert check.fix == f"rm {tmp_path / names[1]}"
 
 
 def test_no_left_buffer_is_no_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

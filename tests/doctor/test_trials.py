@@ -1,4 +1,4 @@
-"""Probes run in processes of their own; whatever happens to them becomes a finding."""
+"""Probes run in processes of their own; every outcome becomes a finding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unigrf_dist.doctor.trials import Outcome, run_probe
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, **outcomes: Outcome) -> None:
-    """Let the probes say ``outcomes``, and those not named that they work."""
+    """Replace the outcomes of the probes; those not named work."""
     monkeypatch.setattr(trials, "run_probe", lambda name: outcomes.get(name, Outcome(True, f"{name} works")))
 
 
@@ -29,7 +29,7 @@ def test_a_probe_that_hangs_is_given_up() -> None:
 
 
 def test_a_probe_that_is_killed_is_told_by_its_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # What a library of the wrong build does to its process.
+    # A library of the wrong build kills its process like this.
     killer = tmp_path / "python"
     killer.write_text("#!/bin/sh\nkill -SEGV $$\n")
     killer.chmod(0o755)
@@ -45,22 +45,22 @@ def test_every_library_is_tried_and_nccl_only_on_cuda(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "mend"),
+    ("name", "row", "fix"),
     [
         ("gloo", 0, "export GLOO_SOCKET_IFNAME=lo"),
         ("nccl", 1, "make clean setup DEVICE=cuda"),
-        ("deepspeed", 2, "mend the compilers above"),
+        ("deepspeed", 2, "fix the compilers above"),
         ("fbgemm", 3, "make clean setup"),
         ("triton", 4, "make clean setup"),
     ],
 )
 def test_a_failed_library_fails_the_machine(
-    monkeypatch: pytest.MonkeyPatch, name: str, row: int, mend: str
+    monkeypatch: pytest.MonkeyPatch, name: str, row: int, fix: str
 ) -> None:
     answers(monkeypatch, **{name: Outcome(False, "OSError: libcudart.so.13")})
     checks = trials.check_libraries(on_cuda=True)
     assert (checks[row].status, checks[row].found) == (Status.FAIL, "OSError: libcudart.so.13")
-    assert checks[row].mend.startswith(mend)
+    assert checks[row].fix.startswith(fix)
     assert [check.status for check in checks if check is not checks[row]] == [Status.OK] * 4
 
 
@@ -74,7 +74,7 @@ def test_a_machine_without_a_gpu_is_fine(monkeypatch: pytest.MonkeyPatch) -> Non
     answers(monkeypatch, devices=Outcome(True, ""))
     monkeypatch.setattr(trials, "_smi_lists_a_gpu", lambda: False)
     check, on_cuda = trials.check_device()
-    assert (check.status, check.mend, on_cuda) == (Status.OK, "", False)
+    assert (check.status, check.fix, on_cuda) == (Status.OK, "", False)
 
 
 def test_a_gpu_that_torch_does_not_see_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_a_gpu_that_torch_does_not_see_is_noted(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(trials, "_smi_lists_a_gpu", lambda: True)
     check, on_cuda = trials.check_device()
     assert (check.status, on_cuda) == (Status.NOTE, False)
-    assert check.mend.startswith("make clean setup DEVICE=cuda")
+    assert check.fix.startswith("make clean setup DEVICE=cuda")
 
 
 def test_a_torch_that_does_not_load_fails_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

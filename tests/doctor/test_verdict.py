@@ -1,4 +1,4 @@
-"""``unigrf doctor`` as a person sees it, and the exit status that a script reads."""
+"""Output of ``unigrf doctor``, and its exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_training_can_run_with_notes(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert examined(monkeypatch, FINE, SLOW) == 0
     shown = capsys.readouterr().out
     assert "0.50 GiB free [shm]" in shown  # brackets are not markup
-    assert "/dev/shm: --shm-size=8g\n" in shown
+    assert "/dev/shm: fix: --shm-size=8g\n" in shown
     assert shown.endswith("training can run on this machine\n")
 
 
@@ -32,7 +32,7 @@ def test_training_can_not_run_with_a_failure(
 ) -> None:
     assert examined(monkeypatch, FINE, SLOW, BROKEN) == 1
     shown = capsys.readouterr().out
-    assert "g++: apt-get install g++\n" in shown
+    assert "g++: fix: apt-get install g++\n" in shown
     assert shown.endswith("training can't run on this machine: g++\n")
 
 

@@ -7,16 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unigrf_dist.model.table_shard import TableShard
+
 NUM_ITEMS, DIM = 83, 10  # divide by no number of ranks used here
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A rectangle of the table."""
-
-    row_offset: int
-    column_offset: int
-    weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -89,35 +82,34 @@ def plain_top_k(items: Tensor, query: Query, k: int, *, normalize: bool) -> list
     return sorted(left, key=lambda i: (-scores[i], i))[:k]
 
 
-def cut(items: Tensor, layout: str, world_size: int) -> list[list[Shard]]:
+def cut(items: Tensor, layout: str, world_size: int) -> list[list[TableShard]]:
     """Shards by rank; cuts are uneven wherever that is possible."""
     rows, columns = items.shape
-    by_rank: list[list[Shard]] = [[] for _ in range(world_size)]
+    by_rank: list[list[TableShard]] = [[] for _ in range(world_size)]
     if layout == "table":
-        by_rank[-1] = [Shard(0, 0, items)]
+        by_rank[-1] = [TableShard(0, 0, items)]
     elif layout == "row":
         # The last but one rank gets nothing where there are enough of them.
         edges = [min(rows, r * (rows // world_size + 7)) for r in range(world_size)] + [rows]
         for rank in range(world_size):
             first, last = edges[rank], edges[rank + 1]
-            by_rank[rank] = [Shard(first, 0, items[first:last])]
+            by_rank[rank] = [TableShard(first, 0, items[first:last])]
     elif layout == "column":
         edges = [min(columns, r * 3) for r in range(world_size)] + [columns]
         for rank in range(world_size):
             first, last = edges[rank], edges[rank + 1]
-            by_rank[rank] = [Shard(0, first, items[:, first:last])]
+            by_rank[rank] = [TableShard(0, first, items[:, first:last])]
     elif layout == "several":
         # Two row shards on a rank, the later one first, and one of them cut by columns over two ranks.
-        by_rank[0] = [Shard(40, 0, items[40:]), Shard(0, 0, items[:40, :4])]
-        by_rank[-1] = (
-            [*by_rank[-1], Shard(0, 4, items[:40, 4:])] if world_size == 1 else [Shard(0, 4, items[:40, 4:])]
-        )
+        by_rank[0] = [TableShard(40, 0, items[40:]), TableShard(0, 0, items[:40, :4])]
+        rest = TableShard(0, 4, items[:40, 4:])
+        by_rank[-1] = [*by_rank[-1], rest] if world_size == 1 else [rest]
     elif layout == "padded":
         # As FBGEMM stores them: columns beyond the table's width, here not even zero.
         wide = torch.cat([items, torch.full((rows, 2), 7.0)], dim=1)
         for rank in range(world_size):
             first, last = rank * rows // world_size, (rank + 1) * rows // world_size
-            by_rank[rank] = [Shard(first, 0, wide[first:last])]
+            by_rank[rank] = [TableShard(first, 0, wide[first:last])]
     return by_rank
 
 

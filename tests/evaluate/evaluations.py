@@ -30,7 +30,7 @@ def both_splits(data: str, rank: int = 0, world_size: int = 1) -> list[dict]:
     results = [evaluated(Path(data), rank, world_size, split=split) for split in ("test", "validation")]
     return [
         {"model": r.model.to_dict(), "bins": r.model.calibration_bins, "n": r.num_users}
-        | {name: board.to_dict() for name, board in r.baselines.items()}
+        | {name: table.to_dict() for name, table in r.baselines.items()}
         for r in results
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,13 @@ import torch
 
 from unigrf_dist.data import Dataset, JaggedBatch, open_dataset
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.model.table_shard import TableShard
+from unigrf_dist.model.unigrf import SequenceScores
 from unigrf_dist.prepare.writer import DatasetWriter
 
 NUM_ITEMS, DIM = 37, 6
-BEHAVIOURS = [{"rating": 1.0}, {"rating": 3.0}, {"rating": 5.0, "liked": 1.0}, {"rating": 4.0, "liked": 0.0}]
-TASKS = ["rating >= 4", "liked == 1"]
+BEHAVIOURS = [{"rating": 1.0}, {"rating": 3.0}, {"rating": 5.0, "like": 1.0}, {"rating": 4.0, "like": 0.0}]
+TASKS = ["rating >= 4", "like == 1"]
 NAN = float("nan")
 TASK_LABELS = torch.tensor([[0.0, NAN], [0.0, NAN], [1.0, 1.0], [1.0, 0.0]])
 
@@ -57,20 +58,6 @@ def write_users(folder: Path, users: list[list[Event]], *, num_items: int = NUM_
     return open_dataset(folder)
 
 
-@dataclass(frozen=True)
-class Shard:
-    row_offset: int
-    column_offset: int
-    weight: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Scores:
-    queries: torch.Tensor
-    ranking_logits: torch.Tensor
-    valid: torch.Tensor
-
-
 class LastEventModel:
     """Asks with the vector of the last event before the target; its logits depend on that and on the target.
 
@@ -87,13 +74,13 @@ class LastEventModel:
         self.by_behaviour = torch.randn(len(BEHAVIOURS), DIM, generator=generator)
         self.rows = slice(rank * NUM_ITEMS // world_size, (rank + 1) * NUM_ITEMS // world_size)
 
-    def score(self, batch: JaggedBatch) -> Scores:
+    def score(self, batch: JaggedBatch) -> SequenceScores:
         last = batch.offsets[1:] - 1
         queries = self.items[batch.item_ids[last - 1]] + self.by_behaviour[batch.behaviours[last - 1]]
         products = queries * self.items[batch.item_ids[last]]
         logits = torch.stack([products[:, 0] - products[:, 1], products[:, 2] + 1], dim=1)
-        return Scores(queries, logits, batch.lengths >= 2)
+        return SequenceScores(queries, logits, batch.lengths >= 2)
 
     def catalogue(self) -> ShardedCatalogue:
-        shard = Shard(self.rows.start, 0, self.items[self.rows])
+        shard = TableShard(self.rows.start, 0, self.items[self.rows])
         return ShardedCatalogue([shard], num_items=NUM_ITEMS, dim=DIM, normalize=True)

@@ -29,7 +29,7 @@ TRAINING = [user[:-2] if len(user) >= 3 else user for user in USERS]
 WINDOW = 4
 
 
-def judged(baseline: Scorer, folder: Path, split: str) -> tuple[list[int], torch.Tensor]:
+def scored(baseline: Scorer, folder: Path, split: str) -> tuple[list[int], torch.Tensor]:
     """Ranks and logits of all users with a held-out event, in the order of users."""
     stream = EvaluationStream(
         write_users(folder, USERS), split=split, batch_users=7, max_events=WINDOW, rank=0, world_size=1
@@ -57,7 +57,7 @@ def labels_before(user: list[Event], task: int) -> list[float]:
 def test_popularity_ranks_by_training_events(split: str, tmp_path: Path) -> None:
     statistics = training_statistics(write_users(tmp_path / "a", USERS), TASK_LABELS, rank=0, world_size=1)
     counts = Counter(event[0] for user in TRAINING for event in user)
-    ranks, _ = judged(Popularity(statistics), tmp_path / "b", split)
+    ranks, _ = scored(Popularity(statistics), tmp_path / "b", split)
     assert ranks == plain_ranks([counts[item] for item in range(NUM_ITEMS)], split)
 
 
@@ -69,13 +69,13 @@ def test_most_recent_ranks_by_the_time_of_the_last_training_event(split: str, tm
         latest[item] = max(latest[item], time)
     assert -math.inf in latest
     assert (statistics.latest == NEVER).tolist() == [time == -math.inf for time in latest]
-    ranks, _ = judged(MostRecent(statistics, TASK_LABELS), tmp_path / "b", split)
+    ranks, _ = scored(MostRecent(statistics, TASK_LABELS), tmp_path / "b", split)
     assert ranks == plain_ranks(latest, split)
 
 
 def test_popularity_predicts_the_smoothed_mean_label_of_the_item(tmp_path: Path) -> None:
     statistics = training_statistics(write_users(tmp_path / "a", USERS), TASK_LABELS, rank=0, world_size=1)
-    _, logits = judged(Popularity(statistics), tmp_path / "b", "test")
+    _, logits = scored(Popularity(statistics), tmp_path / "b", "test")
     for task in range(len(TASKS)):
         everything = [label for user in TRAINING for label in labels_before(user, task)]
         average = (sum(everything) + 1) / (len(everything) + 2)
@@ -88,7 +88,7 @@ def test_popularity_predicts_the_smoothed_mean_label_of_the_item(tmp_path: Path)
 
 def test_most_recent_predicts_what_followed_the_users_latest_label_in_training(tmp_path: Path) -> None:
     statistics = training_statistics(write_users(tmp_path / "a", USERS), TASK_LABELS, rank=0, world_size=1)
-    _, logits = judged(MostRecent(statistics, TASK_LABELS), tmp_path / "b", "test")
+    _, logits = scored(MostRecent(statistics, TASK_LABELS), tmp_path / "b", "test")
     for task in range(len(TASKS)):
         pairs = []
         for user in TRAINING:

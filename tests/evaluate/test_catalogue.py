@@ -10,7 +10,6 @@ from tests.evaluate.catalogues import (
     LAYOUTS,
     NUM_ITEMS,
     Query,
-    Shard,
     cut,
     plain_rank,
     plain_scores,
@@ -21,6 +20,7 @@ from tests.evaluate.catalogues import (
 )
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.model.table_shard import TableShard
 
 EIGHT_BYTES = 8
 
@@ -106,7 +106,11 @@ def test_queries_in_low_precision_and_none_at_all_are_legal() -> None:
 
 def test_shards_that_do_not_cover_the_table_are_refused() -> None:
     items = table()
-    for shards in ([Shard(0, 0, items[:80])], [Shard(0, 0, items), Shard(0, 0, items[:1])], [Shard(1, 0, items)]):
+    for shards in (
+        [TableShard(0, 0, items[:80])],
+        [TableShard(0, 0, items), TableShard(0, 0, items[:1])],
+        [TableShard(1, 0, items)],
+    ):
         with pytest.raises(ValueError, match=r"shards must cover the \[83, 10\] table once"):
             ShardedCatalogue(shards, num_items=NUM_ITEMS, dim=DIM, normalize=True)
 

@@ -1,10 +1,10 @@
-"""A whole evaluation: figures against loops in plain Python, and the same on 1, 2 and 4 ranks."""
+"""A whole evaluation: metrics against loops in plain Python, and the same on 1, 2 and 4 ranks."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from tests.evaluate.small_data import (
     TASK_LABELS,
     TASKS,
     LastEventModel,
-    Scores,
     drawn_users,
     write_users,
 )
@@ -28,6 +27,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate import evaluator
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.evaluate.metrics_file import read_metrics, write_metrics
+from unigrf_dist.model.unigrf import SequenceScores
 
 USERS = drawn_users(50, seed=4)
 ENOUGH = [user for user in USERS if len(user) >= 3]
@@ -58,7 +58,7 @@ def plain(split: str) -> list[Plain]:
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
-def test_figures_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: Path) -> None:
+def test_metrics_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: Path) -> None:
     write_users(tmp_path / "data", USERS)
     result, rows = evaluated(tmp_path / "data", split=split), plain(split)
     assert result.num_users == len(rows)
@@ -86,7 +86,7 @@ def test_items_seen_before_the_window_are_removed_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_every_figure_and_interval_is_the_same_on_any_number_of_ranks(world_size: int, tmp_path: Path) -> None:
+def test_every_metric_and_interval_is_the_same_on_any_number_of_ranks(world_size: int, tmp_path: Path) -> None:
     data = str(write_users(tmp_path / "data", USERS).path)
     alone = both_splits(data)
     assert run_ranks(world_size, both_splits_on_this_rank, data) == [alone] * world_size
@@ -115,8 +115,8 @@ def test_a_user_lost_or_counted_twice_is_an_error(tmp_path: Path, monkeypatch: p
 
 def test_a_user_without_history_is_an_error_and_not_a_zero_query(tmp_path: Path) -> None:
     class Invalid(LastEventModel):
-        def score(self, batch: JaggedBatch) -> Scores:
-            return replace(super().score(batch), valid=torch.zeros(batch.num_users, dtype=torch.bool))
+        def score(self, batch: JaggedBatch) -> SequenceScores:
+            return super().score(batch)._replace(valid=torch.zeros(batch.num_users, dtype=torch.bool))
 
     data = write_users(tmp_path / "data", USERS)
     settings = {"split": "test", "batch_users": 6, "max_events": 5, "rank": 0, "world_size": 1}
@@ -131,14 +131,14 @@ def test_progress_ends_with_the_last_batch(tmp_path: Path) -> None:
     assert told == [(i, 9) for i in range(1, 10)]
 
 
-def test_data_without_held_out_events_have_no_figures(tmp_path: Path) -> None:
+def test_data_without_held_out_events_have_no_metrics(tmp_path: Path) -> None:
     write_users(tmp_path / "data", [user[:2] for user in USERS])
     result = evaluated(tmp_path / "data")
     assert result.num_users == 0
     assert set(result.metrics()["retrieval"].values()) == {None}
 
 
-def test_figures_without_intervals_are_plain_numbers(tmp_path: Path) -> None:
+def test_metrics_without_intervals_are_plain_numbers(tmp_path: Path) -> None:
     write_users(tmp_path / "data", USERS)
     result = evaluated(tmp_path / "data", bootstrap_samples=0, comparisons=False)
     assert result.baselines == {}
@@ -180,12 +180,12 @@ def test_metrics_of_both_splits_stand_in_one_file(tmp_path: Path) -> None:
 def test_a_strange_metrics_file_is_neither_read_nor_replaced(text: str, tmp_path: Path) -> None:
     data = write_users(tmp_path / "data", USERS)
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(UserError, match=r"metrics\.json: not the figures of this version"):
+    with pytest.raises(UserError, match=r"metrics\.json: no metrics of this version"):
         write_metrics(tmp_path, evaluated(data.path), checkpoint="best", step=1, data=tmp_path)
     assert (tmp_path / "metrics.json").read_text() == text
 
 
 def test_a_run_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     data = write_users(tmp_path / "data", USERS)
-    with pytest.raises(UserError, match=r"metrics\.json: the figures can't be written"):
+    with pytest.raises(UserError, match=r"metrics\.json: the metrics can't be written"):
         write_metrics(tmp_path / "nowhere", evaluated(data.path), checkpoint="best", step=1, data=tmp_path)

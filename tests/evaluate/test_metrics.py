@@ -42,7 +42,7 @@ def drawn(num: int, seed: int, *, distinct: int | None = None) -> tuple[torch.Te
     return logits, labels
 
 
-def test_retrieval_figures_are_the_fractions_worked_by_hand() -> None:
+def test_retrieval_metrics_are_the_fractions_worked_by_hand() -> None:
     # 1 / log2(1 + rank) of these ranks is 1, 1/2, 1/3, 1/4, 1/6, 1/8.
     metrics = retrieval([1, 3, 7, 15, 63, 255])
     expected = {
@@ -78,7 +78,7 @@ def test_half_of_the_equals_stand_before_the_target_rounded_up() -> None:
 
 @pytest.mark.parametrize("distinct", [None, 40, 3])
 @pytest.mark.parametrize("num", [2, 3, 17, 1000])
-def test_ranking_figures_agree_with_scikit_learn(num: int, distinct: int | None) -> None:
+def test_ranking_metrics_agree_with_scikit_learn(num: int, distinct: int | None) -> None:
     logits, labels = drawn(num, seed=num, distinct=distinct)
     labels[0], labels[-1] = 1.0, 0.0
     metrics = ranking_metrics(logits, labels, NO_INTERVALS)
@@ -128,7 +128,7 @@ def test_auc_of_one_class_is_undefined_and_says_why(
         assert metrics["log_loss"].value is not None
 
 
-def test_without_labels_or_users_every_figure_is_undefined() -> None:
+def test_without_labels_or_users_every_metric_is_undefined() -> None:
     assert {metric.reason for metric in ranking([0.5, 1.0], [NAN, NAN]).values()} == {"no labels"}
     nobody = retrieval_metrics(torch.zeros(0, dtype=torch.int64), Bootstrap())
     assert {(metric.value, metric.reason) for metric in nobody.values()} == {(None, "no users")}

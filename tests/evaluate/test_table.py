@@ -1,4 +1,4 @@
-"""The table that a person reads after an evaluation."""
+"""The table shown after an evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unigrf_dist.evaluate.metric import Metric, MetricTable
 from unigrf_dist.evaluate.table import result_table
 
 
-def board(value: float) -> MetricTable:
+def metric_table(value: float) -> MetricTable:
     auc = {"auc": Metric(None, reason="all 3 labels are positive"), "log_loss": Metric(value, value, value)}
     return MetricTable({"hr@10": Metric(value, value - 0.01, value + 0.02)}, {"rating >= 4": auc})
 
@@ -31,8 +31,8 @@ def result(**changes: object) -> EvaluationResult:
         "split": "test",
         "num_users": 6040,
         "protocol": {"candidates": 3706, "seen_items": "seen removed", "confidence_level": 0.95},
-        "model": board(0.3),
-        "baselines": {"popularity": board(0.1), "most_recent": board(0.05)},
+        "model": metric_table(0.3),
+        "baselines": {"popularity": metric_table(0.1), "most_recent": metric_table(0.05)},
         "planted_optimum": {"retrieval": {"hr@10": 0.42}, "ranking": {"rating >= 4": {"auc": 0.8}}},
     }
     return EvaluationResult(**{**values, **changes})
@@ -50,7 +50,7 @@ def test_the_table_says_how_it_was_measured() -> None:
     assert "time of the query not visible" in text
 
 
-def test_an_undefined_figure_keeps_its_columns_and_says_why() -> None:
+def test_an_undefined_metric_keeps_its_columns_and_says_why() -> None:
     (row,) = [line for line in shown(result()) if line.split()[:1] == ["auc"]]
     assert row.split() == ["auc", "–", "–", "–", "–", "0.8000"]
     assert "no auc of rating >= 4: all 3 labels are positive" in words(shown(result()))

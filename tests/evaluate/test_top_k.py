@@ -17,8 +17,8 @@ def tied_scores(num_queries: int, num_items: int, seed: int) -> torch.Tensor:
 
 def best_ids(row: list[float], k: int) -> list[int]:
     """By score, then by lowest id; hidden items are no candidates."""
-    there = [i for i, score in enumerate(row) if score > float("-inf")]
-    return sorted(there, key=lambda i: (-row[i], i))[:k]
+    valid = [i for i, score in enumerate(row) if score > float("-inf")]
+    return sorted(valid, key=lambda i: (-row[i], i))[:k]
 
 
 def running(scores: torch.Tensor, k: int, chunk: int) -> RunningTopK:

@@ -1,4 +1,4 @@
-"""An interpreter that computes as chips do, for every operator's kernels; the offline proof, begun in time."""
+"""An interpreter that computes as chips do, for every operator's kernels; the AOT resource check, begun early."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from tests.kernels.offline_proof import OfflineProof
+from tests.kernels.aot_check import AotCheck
 
-_PROOF = pytest.StashKey[OfflineProof]()
+_AOT_CHECK = pytest.StashKey[AotCheck]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     # Minutes of compiling, for which the tests before it leave a core.
-    wanted = not session.config.option.collectonly
-    if wanted and any("hopper_proof" in getattr(item, "fixturenames", ()) for item in session.items):
-        session.config.stash[_PROOF] = OfflineProof()
+    needed = not session.config.option.collectonly
+    if needed and any("hopper_check" in getattr(item, "fixturenames", ()) for item in session.items):
+        session.config.stash[_AOT_CHECK] = AotCheck()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if proof := session.config.stash.get(_PROOF, None):
-        proof.stop()
+    if check := session.config.stash.get(_AOT_CHECK, None):
+        check.stop()
 
 
 @pytest.fixture
-def hopper_proof(request: pytest.FixtureRequest) -> OfflineProof:
-    """The proof, begun when the tests were collected."""
-    return request.config.stash[_PROOF]
+def hopper_check(request: pytest.FixtureRequest) -> AotCheck:
+    """The check, begun when the tests were collected."""
+    return request.config.stash[_AOT_CHECK]
 
 
 @pytest.fixture

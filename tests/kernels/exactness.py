@@ -1,4 +1,4 @@
-"""The rule that says how near to the truth is near enough, for the layer pieces.
+"""The error that an implementation of a layer operator may make.
 
 Error against the float64 reference: at most 2x (outputs) or 5x (gradients) what plain PyTorch makes in the same
 dtype, plus one unit in the last place of the largest exact value. What plain PyTorch makes is the largest error

@@ -1,4 +1,4 @@
-"""The offline proof: what it counts and refuses, what its cache depends on, and Hopper's proof itself."""
+"""The AOT resource check: what it counts and refuses, what its cache depends on, and its run for Hopper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernels.offline_proof import ROOT, OfflineProof
+from tests.kernels.aot_check import ROOT, AotCheck
 from unigrf_kernels.aot import CompileCase, cache
 from unigrf_kernels.aot.assembly import Usage, count_in_loops
 from unigrf_kernels.aot.cache import compile_cached, fingerprint
@@ -17,8 +17,8 @@ from unigrf_kernels.aot.compiler import CompileReport, find_faults
 from unigrf_kernels.aot.report import format_summary
 from unigrf_kernels.aot.targets import TARGETS
 from unigrf_kernels.ops.jagged_attention.triton_tile_tables import TABLES
-from unigrf_kernels.ops.joint_loss.tile_tables import ROWS
 from unigrf_kernels.ops.joint_loss.tile_tables import TABLES as LOSS_TABLES
+from unigrf_kernels.ops.joint_loss.tile_tables import VECTOR_TILES
 
 HOPPER = TARGETS["sm_90"]
 LOOP = (
@@ -38,11 +38,11 @@ CASE = CompileCase(
 )
 
 
-def test_shipped_configurations_are_clean_on_hopper(hopper_proof: OfflineProof) -> None:
+def test_shipped_configurations_are_clean_on_hopper(hopper_check: AotCheck) -> None:
     """No spill, no more shared memory than there is, matrix instructions where they are meant."""
-    status, said = hopper_proof.verdict()
-    faults = [line for line in said.splitlines() if "FAULT" in line]
-    assert status == 0, "\n".join(faults or said.splitlines()[-20:])
+    status, output = hopper_check.outcome()
+    faults = [line for line in output.splitlines() if "FAULT" in line]
+    assert status == 0, "\n".join(faults or output.splitlines()[-20:])
 
 
 def test_instructions_count_only_inside_loops() -> None:
@@ -94,7 +94,7 @@ def test_a_kept_report_is_the_one_that_was_made(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_kernels_sources_are_all_files_it_imports_from() -> None:
-    folder = ROOT / "kernels" / "unigrf_kernels"
+    folder = ROOT / "kernels" / "unigrf_kernels" / "ops"
     names = ("hstu_layer/triton_gate.py", "dropout/triton_mask.py", "dropout/constants.py", "triton_rows.py")
     assert cache._sources(folder / names[0]) == {folder / name for name in names}
 
@@ -140,4 +140,4 @@ def test_tile_tables_of_the_loss_are_whole() -> None:
     assert {"sm_80", "sm_90", "sm_100", "cpu", "other"} == LOSS_TABLES.keys()
     for kinds in LOSS_TABLES.values():
         assert kinds.keys() == {"half", "single"}
-        assert all(entries.keys() == ROWS.keys() for entries in kinds.values())
+        assert all(entries.keys() == VECTOR_TILES.keys() for entries in kinds.values())

@@ -1,4 +1,4 @@
-"""The benchmark: what it counts, what it refuses to time, and that its contenders compute the same."""
+"""The benchmark: what it counts, what it refuses to time, and that its implementations compute the same."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from unigrf_kernels.bench.cases import jagged_attention as attention
 from unigrf_kernels.bench.cases import joint_loss as loss
 from unigrf_kernels.bench.catalogue import OPERATORS, find_tasks
 from unigrf_kernels.bench.ceilings import Ceilings
-from unigrf_kernels.bench.contenders import compiled
+from unigrf_kernels.bench.implementations import compiled
 from unigrf_kernels.bench.report import format_table, to_json
-from unigrf_kernels.bench.task import Contender, Operands, Result, Task, Work
+from unigrf_kernels.bench.task import Implementation, Operands, Result, Task, Work
 
 CPU = torch.device("cpu")
 CEILINGS = Ceilings(tflops=2.0, gb_per_second=10.0, dtype="float32", gemm_size=8, copy_bytes=8)
@@ -30,20 +30,20 @@ def double(x: Tensor) -> Tensor:
     return 2 * x
 
 
-def task(*contenders: Contender, bound: str = "copy") -> Task:
+def task(*implementations: Implementation, bound: str = "copy") -> Task:
     x = torch.ones(1000, requires_grad=True)
     return Task(
         "doubling",
         "1000",
         lambda: Operands(x, [x], [torch.ones(1000)]),
-        contenders,
+        implementations,
         {"forward": Work(6000, 8000), "step": Work(0, 24000)},
         bound,
     )
 
 
-def run(*contenders: Contender, bound: str = "copy") -> list[Result]:
-    return list(runner.run_task(task(*contenders, bound=bound), CEILINGS, CPU, seconds=0.01))
+def run(*implementations: Implementation, bound: str = "copy") -> list[Result]:
+    return list(runner.run_task(task(*implementations, bound=bound), CEILINGS, CPU, seconds=0.01))
 
 
 class FixedStopwatch:
@@ -64,7 +64,7 @@ class FixedStopwatch:
 def test_numbers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """6000 operations and 8000 bytes in 0.5 s, 24 000 bytes in 1.5 s, ceilings of 2 TFLOP/s and 10 GB/s."""
     monkeypatch.setattr(runner, "stopwatch", FixedStopwatch)
-    forward, step = run(Contender("unigrf", double))
+    forward, step = run(Implementation("unigrf", double))
     assert (forward.phase, step.phase) == ("forward", "step")
     assert forward.median_seconds == 0.5
     assert forward.spread_seconds == (0.5, 0.5)
@@ -73,7 +73,7 @@ def test_numbers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert forward.fraction == pytest.approx(1.6e-6)
     assert step.median_seconds == 1.5
     assert step.gb_per_second == pytest.approx(16e-6)
-    by_gemm = run(Contender("unigrf", double), bound="gemm")
+    by_gemm = run(Implementation("unigrf", double), bound="gemm")
     assert by_gemm[0].fraction == pytest.approx(6e-9)
 
 
@@ -81,36 +81,36 @@ def test_spread_is_of_the_middle_eight_tenths() -> None:
     assert runner._percentiles([float(number) for number in range(11)]) == (1.0, 9.0)
 
 
-def test_contenders_run_in_turns() -> None:
+def test_implementations_run_in_turns() -> None:
     calls: list[str] = []
 
-    def noting(name: str) -> Contender:
-        return Contender(name, lambda x: (calls.append(name), 2 * x)[1])
+    def noting(name: str) -> Implementation:
+        return Implementation(name, lambda x: (calls.append(name), 2 * x)[1])
 
     run(noting("a"), noting("b"))
     timed = calls[4:]  # each once for the comparison and once for memory
     assert timed[:6] == ["a", "b"] * 3
 
 
-def test_a_contender_that_computes_something_else_is_not_timed() -> None:
-    results = run(Contender("unigrf", double), Contender("wrong", lambda x: 2.1 * x))
-    (wrong,) = [result for result in results if result.contender == "wrong"]
+def test_a_implementation_that_computes_something_else_is_not_timed() -> None:
+    results = run(Implementation("unigrf", double), Implementation("wrong", lambda x: 2.1 * x))
+    (wrong,) = [result for result in results if result.implementation == "wrong"]
     assert wrong.refusal.startswith("result 0 differs by 5.0e-02")
     assert wrong.median_seconds == 0
 
 
 def test_a_wrong_gradient_shows_too() -> None:
-    results = run(Contender("unigrf", double), Contender("wrong", lambda x: 2 * x.detach() + 0 * x))
+    results = run(Implementation("unigrf", double), Implementation("wrong", lambda x: 2 * x.detach() + 0 * x))
     assert results[-1].refusal.startswith("result 1 differs by 1.0e+00")
 
 
 def test_nan_is_no_agreement() -> None:
-    results = run(Contender("unigrf", double), Contender("nan", lambda x: x * torch.nan))
+    results = run(Implementation("unigrf", double), Implementation("nan", lambda x: x * torch.nan))
     assert results[-1].refusal == "result 0 differs by nan"
 
 
 def test_randomness_that_differs_by_design_is_timed() -> None:
-    results = run(Contender("unigrf", double), Contender("random", lambda x: 3 * x, comparable=False))
+    results = run(Implementation("unigrf", double), Implementation("random", lambda x: 3 * x, comparable=False))
     assert [result.refusal for result in results] == [""] * 4
 
 
@@ -118,7 +118,9 @@ def test_what_fails_is_listed_with_its_reason() -> None:
     def fail(_: Tensor) -> Tensor:
         raise NotImplementedError("no kernel here\nmore")
 
-    results = run(Contender("unigrf", double), Contender("other", fail), Contender("third", refusal="too old"))
+    results = run(
+        Implementation("unigrf", double), Implementation("other", fail), Implementation("third", refusal="too old")
+    )
     assert [result.refusal for result in results[2:]] == ["NotImplementedError: no kernel here", "too old"]
     table = format_table(results)
     assert "other" in table
@@ -127,9 +129,9 @@ def test_what_fails_is_listed_with_its_reason() -> None:
 
 def test_what_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "free_bytes", lambda _: 10 * 2**30)
-    results = run(Contender("unigrf", double), Contender("big", double, bytes_needed=9 * 2**30))
+    results = run(Implementation("unigrf", double), Implementation("big", double, bytes_needed=9 * 2**30))
     assert results[-1].refusal == "needs about 9.0 GiB, 8.0 GiB may be used"
-    results = run(Contender("unigrf", double), Contender("big", double, bytes_needed=8 * 2**30))
+    results = run(Implementation("unigrf", double), Implementation("big", double, bytes_needed=8 * 2**30))
     assert results[-1].refusal == ""
 
 
@@ -159,8 +161,10 @@ def test_cpu_stopwatch_times_stages_apart() -> None:
     assert second >= 0.005
 
 
-def test_compiled_contenders_are_named_even_where_they_are_not_timed() -> None:
-    assert compiled("eager, compiled", double, wanted=False).refusal.startswith("compiled contenders are timed")
+def test_compiled_implementations_are_named_even_where_they_are_not_timed() -> None:
+    assert compiled("eager, compiled", double, enabled=False).refusal.startswith(
+        "compiled implementations are timed"
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -173,9 +177,9 @@ def test_every_operator_has_shapes_with_unique_names(device: str) -> None:
         "rms_norm", "swiglu", "rotary", "seeded_dropout",
     }  # fmt: skip
     assert all(
-        task.contenders[0].name == ("unigrf torch" if device == "cpu" else "unigrf triton") for task in tasks
+        task.implementations[0].name == ("unigrf torch" if device == "cpu" else "unigrf triton") for task in tasks
     )
-    assert all(len(task.contenders) > 1 for task in tasks)
+    assert all(len(task.implementations) > 1 for task in tasks)
 
 
 def test_shapes_are_chosen_by_words() -> None:
@@ -184,7 +188,7 @@ def test_shapes_are_chosen_by_words() -> None:
     assert all("4x128 T=4096" in task.shape and "zipf" in task.shape for task in tasks)
 
 
-def test_published_shapes_are_there() -> None:
+def test_published_shapes_are_listed() -> None:
     tasks = find_tasks(["jagged_attention", "joint_loss"], "", torch.device("cuda"), torch.bfloat16, False)
     names = " ".join(task.shape for task in tasks)
     for heads in ("4x64", "4x128", "4x256", "8x128"):
@@ -202,40 +206,44 @@ def test_loss_work_by_hand() -> None:
     assert work.num_bytes == 21_120
 
 
-@pytest.mark.parametrize("contender", [loss.eager, loss.chunked_eager], ids=["eager", "chunked"])
-def test_loss_contenders_compute_the_same(contender: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("implementation", [loss.eager, loss.chunked_eager], ids=["eager", "chunked"])
+def test_loss_implementations_compute_the_same(implementation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "NUM_ITEMS", 40)  # many accidental hits
     monkeypatch.setattr(loss, "_CHUNK_ROWS", 7)
     inputs = loss.make_inputs(20, 30, 8, CPU, torch.float64)
     leaves = [inputs.hidden, inputs.positives, inputs.negatives, inputs.head_weight, inputs.head_bias]
-    expected, actual = loss._own(inputs, "reference"), contender(inputs)
+    expected, actual = loss._this_package(inputs, "reference"), implementation(inputs)
     for one, other in zip(expected, actual, strict=True):
         assert one.item() == pytest.approx(other.item(), rel=1e-6)
     expected_grads, actual_grads = (torch.autograd.grad(sum(pair), leaves) for pair in (expected, actual))
     for one, other in zip(expected_grads, actual_grads, strict=True):
-        # Contenders normalise in fp32, as their users do.
+        # Implementations normalise in fp32, as their users do.
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_padded_softmax_contender_computes_the_same() -> None:
+def test_padded_softmax_implementation_computes_the_same() -> None:
     case = replace(attention.cpu_cases()[-1], lengths=(3, 1, 9))
     inputs = case.inputs(torch.float64)
-    torch.testing.assert_close(attention.sdpa_padded(inputs), attention._own(inputs, "reference"))
+    torch.testing.assert_close(attention.sdpa_padded(inputs), attention._this_package(inputs, "reference"))
 
 
 @pytest.mark.parametrize("operator", ["hstu_layer", "llama_layer", "dropout"])
-def test_contenders_of_the_layer_pieces_agree(operator: str) -> None:
+def test_implementations_of_the_layer_pieces_agree(operator: str) -> None:
     """The comparison that runs before timing, on the shapes of the CPU."""
     for found in find_tasks([operator], "27000", CPU, torch.float32, compiled=False):
         operands = found.make()
-        own, *others = [contender for contender in found.contenders if contender.run and contender.comparable]
-        expected = runner._results(own, operands)
+        first, *others = [
+            implementation
+            for implementation in found.implementations
+            if implementation.run and implementation.comparable
+        ]
+        expected = runner._results(first, operands)
         for other in others:
             assert runner._disagreement(runner._results(other, operands), expected) == ""
 
 
 def test_json_carries_the_environment() -> None:
-    document = json.loads(to_json(run(Contender("unigrf", double)), {"device": "a CPU"}, CEILINGS))
+    document = json.loads(to_json(run(Implementation("unigrf", double)), {"device": "a CPU"}, CEILINGS))
     assert document["environment"] == {"device": "a CPU"}
     assert document["ceilings"]["tflops"] == 2.0
     assert [result["phase"] for result in document["results"]] == ["forward", "step"]
@@ -260,7 +268,7 @@ def test_command_fails_when_an_operator_of_this_package_fails(monkeypatch: pytes
     def fail(_: Tensor) -> Tensor:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(command, "find_tasks", lambda *_: [task(Contender("unigrf torch", fail))])
+    monkeypatch.setattr(command, "find_tasks", lambda *_: [task(Implementation("unigrf torch", fail))])
     assert command.main(["--device", "cpu", "--op", "dropout"]) == 1
 
 

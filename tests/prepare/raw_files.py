@@ -1,4 +1,4 @@
-"""Raw files and what became of them, as lists."""
+"""Writes raw files, and reads prepared sequences and refusals back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sequences(out: Path) -> dict[Any, list[tuple[Any, dict[str, float], int]]]:
 
 
 def refusal(out: Path, format: str, raw: Path, **options: Any) -> str:
-    """The one line that ``prepare`` refuses with, having left nothing behind."""
+    """The one-line error of ``prepare``, which must leave no files behind."""
     out.parent.mkdir(parents=True, exist_ok=True)
     before = sorted(out.parent.rglob("*"))
     with pytest.raises(UserError) as caught:

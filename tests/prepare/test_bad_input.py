@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with raw files: one line that names file, row and column, and nothing left."""
+"""Every error in raw files: one line that names file, row and column, and no output left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = ColumnMapping(user="u", item="i", timestamp="t", behaviours=("r",))
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "expected"),
     [
         ("x::10::5::100", "column user: 'x' is no integer"),
         ("-1::10::5::100", "column user: '-1' is negative"),
@@ -51,10 +51,10 @@ COLUMNS = ColumnMapping(user="u", item="i", timestamp="t", behaviours=("r",))
         ("1::10::5::100::7", "Expected Number of Columns: 4 Found: 5: '1::10::5::100::7'"),
     ],
 )
-def test_a_bad_row(tmp_path: Path, row: str, told: str) -> None:
+def test_a_bad_row(tmp_path: Path, row: str, expected: str) -> None:
     raw = write_raw(tmp_path, "ratings.dat", GOOD, GOOD, row, GOOD)
     message = refusal(tmp_path / "o" / "out", "movielens-1m", raw)
-    assert message == f"{raw}, line 3: {told}; mend it, or have bad rows skipped (--on-bad-row skip)"
+    assert message == f"{raw}, line 3: {expected}; fix it, or have bad rows skipped (--on-bad-row skip)"
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_more_bad_rows_are_counted(tmp_path: Path) -> None:
     assert "line 2: column user: 'a' is no integer (2 more in this file)" in message
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_missing_path(tmp_path: Path) -> None:
     assert "nowhere: no such file or folder" in refusal(tmp_path / "out", "movielens-1m", tmp_path / "nowhere")
 
 
@@ -115,7 +115,7 @@ def test_a_wrong_delimiter_under_a_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["u", "i", "t", "r"])
 @pytest.mark.parametrize("format", ["csv", "parquet"])
-def test_a_column_that_is_not_there(tmp_path: Path, format: str, missing: str) -> None:
+def test_a_missing_column(tmp_path: Path, format: str, missing: str) -> None:
     names = [name for name in "uitr" if name != missing]
     raw = tmp_path / f"raw.{format}"
     if format == "csv":
@@ -127,18 +127,18 @@ def test_a_column_that_is_not_there(tmp_path: Path, format: str, missing: str) -
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
-def test_a_column_that_is_there_twice(tmp_path: Path, format: str) -> None:
+def test_a_repeated_column(tmp_path: Path, format: str) -> None:
     raw = tmp_path / f"raw.{format}"
     if format == "csv":
         write_raw(tmp_path, raw.name, "u,i,t,r,i", "1,1,1,1,1")
     else:
         pq.write_table(pa.Table.from_arrays([pa.array([1])] * 5, names=list("uitri")), raw)
     message = refusal(tmp_path / "o" / "out", format, raw, columns=COLUMNS)
-    assert message == f"{raw}: column 'i' is there more than once; rename or drop one"
+    assert message == f"{raw}: column 'i' occurs more than once; rename or drop one"
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "told"),
+    ("column", "values", "expected"),
     [
         ("u", [1.0], "column 'u' is DOUBLE; ids must be integers, as floats lose those above 2^53"),
         ("i", [1.0], "column 'i' is DOUBLE; ids must be integers, as floats lose those above 2^53"),
@@ -150,12 +150,12 @@ def test_a_column_that_is_there_twice(tmp_path: Path, format: str) -> None:
         ("t", pa.array([None], pa.timestamp("us")), "row 1: column t is empty"),
     ],
 )
-def test_a_bad_parquet_column(tmp_path: Path, column: str, values: Any, told: str) -> None:
+def test_a_bad_parquet_column(tmp_path: Path, column: str, values: Any, expected: str) -> None:
     table = {"u": [1], "i": [1], "t": [1], "r": [1.0]} | {column: values}
     if values == [None]:
         table[column] = pa.array(values, pa.int64())
     pq.write_table(pa.table(table), tmp_path / "raw.parquet")
-    assert told in refusal(tmp_path / "o" / "out", "parquet", tmp_path / "raw.parquet", columns=COLUMNS)
+    assert expected in refusal(tmp_path / "o" / "out", "parquet", tmp_path / "raw.parquet", columns=COLUMNS)
 
 
 def test_a_truncated_parquet_file(tmp_path: Path) -> None:
@@ -203,14 +203,14 @@ def test_nothing_left_after_dropping_rare_users(tmp_path: Path) -> None:
     assert "no events are left" in refusal(tmp_path / "o" / "out", "movielens-1m", raw, min_events=2)
 
 
-def test_too_many_kinds_of_behaviour(tmp_path: Path) -> None:
+def test_too_many_distinct_behaviours(tmp_path: Path) -> None:
     raw = write_raw(tmp_path, "raw.csv", "u,i,t,r", *(f"1,{n},{n},{n / 7}" for n in range(2**15 + 1)))
     message = refusal(tmp_path / "o" / "out", "csv", raw, columns=COLUMNS)
     assert "columns r have more than 32,768 distinct combinations" in message
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"min_events": 0}, "min_events is 0; it must be at least 1"),
         ({"min_item_events": -1}, "min_item_events is -1; it must be at least 1"),
@@ -220,9 +220,9 @@ def test_too_many_kinds_of_behaviour(tmp_path: Path) -> None:
         ({"memory_limit": "plenty"}, "memory limit 'plenty' is no size; write it as 512MB or 2GB"),
     ],
 )
-def test_a_bad_option(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+def test_a_bad_option(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
     raw = write_raw(tmp_path, "ratings.dat", GOOD)
-    assert refusal(tmp_path / "o" / "out", "movielens-1m", raw, **options) == told
+    assert refusal(tmp_path / "o" / "out", "movielens-1m", raw, **options) == expected
 
 
 def test_too_little_memory(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What inspection counts and shows, on users that can be counted by hand."""
+"""Statistics of a data set, on users that can be counted by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_shares_are_of_all_events(inspection: Inspection) -> None:
     )
 
 
-def test_flags_are_told_where_they_are_set(inspection: Inspection) -> None:
+def test_flags_are_shown_only_where_set(inspection: Inspection) -> None:
     behaviours = [{"click": 0.0, "like": 0.0}, {"click": 1.0, "like": 0.0}, {"click": 1.0, "like": 1.0}]
     flags: Manifest = inspection.manifest.model_copy(
         update={"behaviours": behaviours, "behaviour_counts": [7, 10, 4]}
@@ -47,7 +47,7 @@ def test_flags_are_told_where_they_are_set(inspection: Inspection) -> None:
     assert dict(behaviour_shares(flags)) == pytest.approx({"click = 1": 14 / 21, "like = 1": 4 / 21})
 
 
-def test_the_table_tells_what_was_counted(inspection: Inspection) -> None:
+def test_the_table_shows_the_counts(inspection: Inspection) -> None:
     text = io.StringIO()
     Console(file=text, width=120).print(inspection_table(inspection))
     lines = [" ".join(line.replace("│", " ").split()) for line in text.getvalue().splitlines()]

@@ -1,4 +1,4 @@
-"""From raw rows to sequences: order, ids, codes, what is left out, what is written and when."""
+"""From raw rows to sequences: order, ids, codes, dropped and skipped rows, written files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_events_of_equal_time_keep_the_order_of_the_file(tmp_path: Path) -> None
     assert summary.manifest.num_unsorted_users == 0
 
 
-def test_files_count_as_recorded_one_after_the_other(tmp_path: Path) -> None:
+def test_rows_of_several_files_keep_the_order_of_the_files(tmp_path: Path) -> None:
     write_raw(tmp_path / "raw", "b.csv", "u,i,t", "1,5,9", "1,4,9")
     write_raw(tmp_path / "raw", "a.csv", "u,i,t", "1,9,9", "1,7,9")
     columns = ColumnMapping(user="u", item="i", timestamp="t")
@@ -126,7 +126,7 @@ def test_a_user_with_one_event_stays_for_training(tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "out").training_counts().tolist() == [2, 0, 0]
 
 
-def test_rare_users_and_items_are_left_out_when_asked(tmp_path: Path) -> None:
+def test_rare_users_and_items_are_dropped_on_request(tmp_path: Path) -> None:
     """Counts are taken once: item 10 stays although user 3, who has one of its two events, goes."""
     rows = [(1, 10), (1, 11), (1, 12), (2, 11), (2, 12), (2, 13), (3, 10), (3, 11)]
     raw = write_raw(tmp_path, "ratings.dat", *(f"{user}::{item}::5::{n}" for n, (user, item) in enumerate(rows)))
@@ -186,11 +186,13 @@ def test_windows_line_ends_and_byte_order_mark(tmp_path: Path) -> None:
     assert [(item, time) for item, _, time in sequences(tmp_path / "out")[1]] == [(2, 3), (4, 5)]
 
 
-def test_progress_tells_what_is_done(tmp_path: Path) -> None:
+def test_progress_reports_each_phase(tmp_path: Path) -> None:
     raw = write_raw(tmp_path, "ratings.dat", "1::10::5::1")
-    told: list[tuple[str, float]] = []
-    prepare("movielens-1m", raw=raw, out=tmp_path / "out", progress=lambda what, share: told.append((what, share)))
-    assert told == [("read ratings.dat", 0.0), ("sort", 0.0), ("write", 1.0)]
+    calls: list[tuple[str, float]] = []
+    prepare(
+        "movielens-1m", raw=raw, out=tmp_path / "out", progress=lambda phase, share: calls.append((phase, share))
+    )
+    assert calls == [("read ratings.dat", 0.0), ("sort", 0.0), ("write", 1.0)]
 
 
 def test_a_small_memory_limit_spills_and_changes_nothing(tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_only_the_data_set_is_left(tmp_path: Path) -> None:
     assert left == {"set"} | {f"set/{file}" for file in files}
 
 
-def test_a_used_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+def test_a_used_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", "ratings.dat", "1::10::5::1")
     write_raw(tmp_path / "o" / "out", "precious.txt", "kept")
     assert "is not empty" in refusal(tmp_path / "o" / "out", "movielens-1m", raw)
@@ -220,7 +222,7 @@ def test_a_used_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["out"]
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_is_accepted(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", "ratings.dat", "1::10::5::1")
     (tmp_path / "out").mkdir()
     prepare("movielens-1m", raw=raw, out=tmp_path / "out")
@@ -242,14 +244,14 @@ def test_any_rows_become_what_a_stable_sort_makes_of_them(
     folder = tmp_path_factory.mktemp("any")
     raw = write_raw(folder, "ratings.dat", *("::".join(map(str, row)) for row in rows))
     prepare("movielens-1m", raw=raw, out=folder / "out", row_group_users=row_group_users, shard_users=2)
-    wanted: dict[int, list[tuple[int, dict[str, float], int]]] = {}
+    expected: dict[int, list[tuple[int, dict[str, float], int]]] = {}
     for user, item, stars, time in sorted(rows, key=lambda row: (row[0], row[3])):
-        wanted.setdefault(user, []).append((item, rating(stars), time))
-    assert sequences(folder / "out") == wanted
+        expected.setdefault(user, []).append((item, rating(stars), time))
+    assert sequences(folder / "out") == expected
 
 
-def test_the_manifest_tells_which_columns_were_read(tmp_path: Path) -> None:
+def test_the_manifest_records_which_columns_were_read(tmp_path: Path) -> None:
     raw = write_raw(tmp_path, "raw.csv", "u,i,t,rating", "1,5,1999,4", "1,4,1001,2")
     manifest = prepare("csv", raw=raw, out=tmp_path / "out", columns=RATED).manifest
-    told = {"column user": "u", "column item": "i", "column timestamp": "t", "column behaviour": "rating"}
-    assert manifest.arguments == {"min_events": 1, "min_item_events": 1, "time_unit": "s", **told}
+    named_columns = {"column user": "u", "column item": "i", "column timestamp": "t", "column behaviour": "rating"}
+    assert manifest.arguments == {"min_events": 1, "min_item_events": 1, "time_unit": "s", **named_columns}

@@ -1,4 +1,4 @@
-"""Known facts of the public data sets, when they are there."""
+"""Published counts of the public data sets; skipped without the files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_movielens_1m_evaluates_every_user_once(
     ml_1m: Dataset, raw_rows: np.ndarray, split: str, from_the_end: int
 ) -> None:
     last = np.append(np.flatnonzero(np.diff(raw_rows[:, 0])), len(raw_rows) - 1)
-    wanted = raw_rows[last + 1 - from_the_end]
+    expected = raw_rows[last + 1 - from_the_end]
     raw_items = ml_1m.raw_item_ids().to_numpy()
     targets, num_seen = np.zeros((6040, 3), np.int64), np.zeros(6040, np.int64)
     for rank in range(2):
@@ -77,7 +77,7 @@ def test_movielens_1m_evaluates_every_user_once(
             rows = [raw_items[batch.item_ids[at]], batch.behaviours[at] + 1, batch.timestamps[at]]
             targets[batch.user_ids] += np.stack(rows, axis=1)
             num_seen[batch.user_ids] += evaluated.seen_offsets.diff().numpy()
-    assert np.array_equal(targets, wanted[:, 1:])
+    assert np.array_equal(targets, expected[:, 1:])
     assert np.array_equal(num_seen, np.bincount(raw_rows[:, 0])[1:] - from_the_end)
 
 

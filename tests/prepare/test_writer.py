@@ -1,4 +1,4 @@
-"""The files of a data set: row groups and shards of the promised sizes, ids, counts, hashes."""
+"""The files of a data set: row groups and shards of the requested sizes, ids, counts, hashes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_users_are_cut_into_row_groups_and_shards(tmp_path: Path) -> None:
 def test_chunks_of_any_size_make_the_same_files(tmp_path: Path) -> None:
     users = distinct_users([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5])
     write_users(tmp_path / "whole", users)
-    (tmp_path / "pieces").mkdir()
+    (tmp_path / "chunks").mkdir()
     with DatasetWriter(
-        tmp_path / "pieces",
+        tmp_path / "chunks",
         num_items=44,
         behaviours=RATINGS,
         raw_user_type="int64",
@@ -46,7 +46,7 @@ def test_chunks_of_any_size_make_the_same_files(tmp_path: Path) -> None:
             writer.add(pa.array([100 + number]), np.array([len(user)]), items, behaviours.astype(np.int16), times)
         writer.finish([pa.array(10 * np.arange(44))], source="test", arguments={})
     for file in sorted((tmp_path / "whole").rglob("*.*")):
-        assert (tmp_path / "pieces" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
+        assert (tmp_path / "chunks" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
 
 
 def test_columns_are_those_of_the_contract(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unigrf_dist.programs.bench import compare
+from unigrf_dist.programs.step_times import compare
 
 
 def measured(seconds: list[float], **phases: list[float]) -> Any:
@@ -21,7 +21,7 @@ def test_a_machine_that_slows_down_does_not_count_against_either() -> None:
     assert all(value == pytest.approx(1.1) for value in found.values())
 
 
-def test_a_step_put_aside_does_not_move_the_median() -> None:
+def test_an_interrupted_step_does_not_move_the_median() -> None:
     found = compare(measured([1.0] * 9), measured([1.2] * 8 + [50.0]))["ratio"]
     assert found["median"] == pytest.approx(1.2)
 

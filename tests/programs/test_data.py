@@ -44,7 +44,7 @@ def test_synthesize_then_inspect(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (("prepare", "movielens-1m", "--raw", "RAW", "--out", "OUT"), "line 2: column item: 'x' is no integer"),
         (("prepare", "netflix", "--raw", "RAW", "--out", "OUT"), "format 'netflix' is unknown"),
@@ -64,7 +64,7 @@ def test_a_mistake_is_one_line_and_exit_status_two(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
-    told: str,
+    expected: str,
 ) -> None:
     raw = write_raw(tmp_path, "ratings.dat", "1::1::1::1", "1::x::1::1")
     paths = {"RAW": raw, "OUT": tmp_path / "out"}
@@ -72,5 +72,5 @@ def test_a_mistake_is_one_line_and_exit_status_two(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
-    assert told in lines[0]
+    assert expected in lines[0]
     assert not (tmp_path / "out").exists()

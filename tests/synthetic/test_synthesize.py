@@ -1,4 +1,4 @@
-"""Synthetic data: the planted structure is there and can be told from popularity; files, sizes, mistakes."""
+"""Synthetic data: the planted structure exists and differs from popularity; files, sizes, refused arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """Of ``dataset``."""
+    """The world that ``dataset`` was drawn from."""
     return build_world(
         num_items=400,
         num_groups=8,
@@ -39,15 +39,15 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def users(dataset: Dataset) -> list[dict[str, np.ndarray]]:
     """All events of every user, the test event included."""
-    found = []
+    events_of_users = []
     whole = EvaluationStream(dataset, split="test", batch_users=500, max_events=10**6, rank=0, world_size=1)
     for evaluated in whole:
         batch = evaluated.batch
         for user in range(batch.num_users):
             events = slice(int(batch.offsets[user]), int(batch.offsets[user + 1]))
             columns = ("item_ids", "behaviours", "timestamps")
-            found.append({name: getattr(batch, name)[events].numpy() for name in columns})
-    return found
+            events_of_users.append({name: getattr(batch, name)[events].numpy() for name in columns})
+    return events_of_users
 
 
 def test_sizes_are_as_asked(dataset: Dataset, users: list[dict[str, np.ndarray]]) -> None:
@@ -58,7 +58,7 @@ def test_sizes_are_as_asked(dataset: Dataset, users: list[dict[str, np.ndarray]]
     assert lengths.max() <= 100
 
 
-def test_no_user_meets_an_item_twice(users: list[dict[str, np.ndarray]]) -> None:
+def test_no_user_sees_an_item_twice(users: list[dict[str, np.ndarray]]) -> None:
     for user in users:
         assert len(np.unique(user["item_ids"])) == len(user["item_ids"])
 
@@ -71,7 +71,7 @@ def test_time_never_runs_back_and_has_sessions(users: list[dict[str, np.ndarray]
 
 
 def test_items_follow_their_successors(users: list[dict[str, np.ndarray]], world: World) -> None:
-    """At the first step hardly a successor has been met, and other draws seldom hit one."""
+    """At the first step hardly any successor has been seen, and other draws seldom hit one."""
     in_world = np.argsort(world.item_ids)
     first, second = (in_world[[user["item_ids"][n] for user in users]] for n in (0, 1))
     share = (world.successors[first] == second[:, None]).mean(axis=0)
@@ -79,17 +79,17 @@ def test_items_follow_their_successors(users: list[dict[str, np.ndarray]], world
     assert np.all(np.abs(share - 0.25 * np.array([0.6, 0.3, 0.1]) - 1 / 400) < 4 * error)
 
 
-def test_liking_depends_on_taste_and_not_only_on_the_item(dataset: Dataset) -> None:
+def test_ratings_depend_on_taste_and_not_only_on_the_item(dataset: Dataset) -> None:
     """The mean of an item's training ratings ranks the test events far worse than the optimum."""
-    liked, met = np.zeros(400), np.zeros(400)
+    num_positive, num_events = np.zeros(400), np.zeros(400)
     for batch in TrainStream(dataset, batch_users=500, max_events=10**6, rank=0, world_size=1, seed=0).epoch(0):
-        np.add.at(liked, batch.item_ids.numpy(), (batch.behaviours >= 3).numpy())
-        np.add.at(met, batch.item_ids.numpy(), 1)
+        np.add.at(num_positive, batch.item_ids.numpy(), (batch.behaviours >= 3).numpy())
+        np.add.at(num_events, batch.item_ids.numpy(), 1)
     scores, labels = [], []
     for evaluated in EvaluationStream(dataset, split="test", batch_users=500, max_events=1, rank=0, world_size=1):
         last = evaluated.batch.offsets[1:] - 1
         items = evaluated.batch.item_ids[last].numpy()
-        scores.append((liked[items] + 1) / (met[items] + 2))
+        scores.append((num_positive[items] + 1) / (num_events[items] + 2))
         labels.append((evaluated.batch.behaviours[last] >= 3).numpy())
     by_item = roc_auc_score(np.concatenate(labels), np.concatenate(scores))
     optimum = planted(dataset)["test"]["ranking"]["rating >= 4"]["auc"]
@@ -137,8 +137,8 @@ def test_the_same_seed_makes_the_same_data(tmp_path: Path) -> None:
     assert makes[0].shards != makes[2].shards
 
 
-def test_chunks_of_users_are_walked_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unigrf_dist.synthetic._CHUNK_USERS", 64)
+def test_users_are_drawn_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unigrf_dist.synthetic.generate._CHUNK_USERS", 64)
     shares: list[float] = []
     synthesize(
         tmp_path / "set",
@@ -152,7 +152,7 @@ def test_chunks_of_users_are_walked_one_by_one(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"num_users": 0}, "num_users is 0; it must be at least 1"),
         ({"num_groups": 0}, "num_groups is 0; it must be at least 1"),
@@ -164,8 +164,8 @@ def test_chunks_of_users_are_walked_one_by_one(tmp_path: Path, monkeypatch: pyte
         ({"zipf_exponent": -1.0}, "zipf_exponent is -1; it must be at least 0"),
     ],
 )
-def test_impossible_sizes_are_refused(tmp_path: Path, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_impossible_sizes_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         synthesize(tmp_path / "o" / "out", **options)
     assert not (tmp_path / "o").exists()
 

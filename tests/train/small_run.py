@@ -76,8 +76,11 @@ def join(users: list[JaggedBatch]) -> JaggedBatch:
     )
 
 
-def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
-    """The ``TrainStep`` of a run of ``config`` on this rank, which proposes to ``users``, or to all of them."""
+def small_step(config: Config, users: torch.Tensor | None = None, *, labels: list[list[float]] = LABELS) -> Any:
+    """The ``TrainStep`` of a run of ``config`` on this rank, with candidates for ``users``, or for all of them.
+
+    ``labels`` are those of each behaviour under each ranking task.
+    """
     from unigrf_dist.model.tables import ItemTable
     from unigrf_dist.model.unigrf import UniGRF
     from unigrf_dist.objective.enhancer.store import CandidateStore
@@ -99,7 +102,7 @@ def small_step(config: Config, users: torch.Tensor | None = None) -> Any:
         features=small_features(config, NUM_ITEMS),
     )
     torch.manual_seed(seed)
-    model = UniGRF(config, LABELS, num_items=NUM_ITEMS, phases=Phases())
+    model = UniGRF(config, labels, num_items=NUM_ITEMS, phases=Phases())
     engine = build_engine(config, model, num_users=NUM_USERS)
     enhancer = config.objective.enhancer
     return TrainStep(

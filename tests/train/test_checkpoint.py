@@ -106,6 +106,39 @@ def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path: Path, ranks
             assert (weights[name] - value).abs().max() < 1e-5, name
 
 
+def save_as_earlier_versions(run: Path, config: Any) -> torch.Tensor:
+    """Train and save with the candidates under the name they once had; returns them."""
+    from unigrf_dist.train import checkpoint
+    from unigrf_dist.train.checkpoint import Checkpoints, TrainState
+
+    save = checkpoint.dcp.save
+
+    def renamed(tensors: dict[str, Any], **options: Any) -> Any:
+        return save({**tensors, "proposals": tensors.pop("candidates")}, **options)
+
+    checkpoint.dcp.save = renamed
+    step = dealt_step(config)
+    advance(step, 0, 2)
+    Checkpoints(run, step.engine, step.table, step.candidates, keep=1).save(TrainState(step=2))
+    return step.candidates.state()["items"]
+
+
+def loaded_candidates(run: Path, config: Any) -> torch.Tensor:
+    from unigrf_dist.train.checkpoint import Checkpoints
+
+    step = dealt_step(config)
+    Checkpoints(run, step.engine, step.table, step.candidates, keep=1).load("latest")
+    return step.candidates.state()["items"]
+
+
+def test_candidates_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    config = small_config(objective__enhancer=ENHANCER)
+    (saved,) = run_ranks(1, save_as_earlier_versions, tmp_path, config)
+    (loaded,) = run_ranks(1, loaded_candidates, tmp_path, config)
+    assert (saved >= 0).any()
+    assert torch.equal(loaded, saved)
+
+
 def save_many(run: Path) -> list[str]:
     from unigrf_dist.train.checkpoint import Checkpoints, TrainState
 

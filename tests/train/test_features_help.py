@@ -40,7 +40,7 @@ def config(data: Path, features: dict[str, list[str]]) -> Config:
 
 
 def metrics(config: Config, run: Path, train: bool) -> dict[str, Any]:
-    """Test figures of a run, trained first or taken from its checkpoint."""
+    """Test metrics of a run, trained first or taken from its checkpoint."""
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.build import build_parts
@@ -81,6 +81,6 @@ def test_planted_features_help_both_tasks(data: Path, with_features: dict[str, A
     assert with_features["ranking"]["rating >= 4"]["auc"] > without["ranking"]["rating >= 4"]["auc"] + 0.05
 
 
-def test_two_ranks_evaluate_to_the_figures_of_one(data: Path, with_features: dict[str, Any]) -> None:
+def test_two_ranks_evaluate_to_the_metrics_of_one(data: Path, with_features: dict[str, Any]) -> None:
     for found in run_ranks(2, metrics, config(data, PLANTED), data.parent / "with", False):
         assert found == with_features

@@ -1,4 +1,4 @@
-"""Nothing of the held-out events reaches training, the enhancer's proposals included."""
+"""Nothing of the held-out events reaches training, the enhancer's candidates included."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def runs(two_sets: list[Path], *, leaky: bool) -> list[dict[str, torch.Tensor]]:
     return [run_ranks(1, train, data, leaky)[0] for data in two_sets]
 
 
-def test_other_held_out_events_train_the_very_same_model_and_proposals(two_sets: list[Path]) -> None:
+def test_other_held_out_events_train_the_very_same_model_and_candidates(two_sets: list[Path]) -> None:
     ours, theirs = runs(two_sets, leaky=False)
     assert (ours["candidates"] >= 0).any()
     for name, value in ours.items():

@@ -81,7 +81,7 @@ def test_two_ranks_equal_one_for_other_tables_and_negatives(changes: dict) -> No
 
 BALANCED = {"warmup_steps": 1, "smoothing": 0.5, "window_steps": 2}
 ENHANCED = {"candidates": 5, "hard_negatives": 2, "soft_positives": 2, "threshold": 0.5, "warmup_epochs": 1}
-# Proposals stay with the rank that reads their user.
+# Candidates stay with the rank that reads their user.
 STAYING = [[[0], [1, 2, 3, 4, 5]]] * STEPS
 
 

@@ -1,4 +1,4 @@
-"""What the sections of a configuration, and the DeepSpeed section, must agree on."""
+"""Rules that several sections of a configuration, DeepSpeed's included, must keep together."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _heads_fit_the_backbone(config: Config) -> Iterator[str]:
         return
     for key in ("key_heads", "feedforward_width"):
         if getattr(model, key) is not None:
-            yield f"model.{key} is set, but model.backbone {model.backbone} has no such thing; remove the key"
+            yield f"model.{key} is set, but model.backbone {model.backbone} does not have it; remove the key"
 
 
 def _weighter_fits(config: Config) -> Iterator[str]:
@@ -107,7 +107,7 @@ def _weighter_fits(config: Config) -> Iterator[str]:
 def _tasks_distinct(config: Config) -> Iterator[str]:
     rules = [task.rule for task in config.objective.ranking]
     for rule in sorted({rule for rule in rules if rules.count(rule) > 1}):
-        yield f"objective.ranking names {rule!r} more than once; figures are told apart by the rule"
+        yield f"objective.ranking names {rule!r} more than once; metrics are named by the rule"
 
 
 def _weights_not_all_zero(config: Config) -> Iterator[str]:

@@ -31,7 +31,7 @@ class TaskRule:
         return f"{self.name} {self.comparison} {self.threshold:g}"
 
     def label(self, behaviour: Mapping[str, float]) -> float:
-        """1.0 or 0.0; NaN when the behaviour says nothing about ``name``."""
+        """1.0 or 0.0; NaN when the behaviour has no value of that name."""
         value = behaviour.get(self.name, math.nan)
         return math.nan if math.isnan(value) else float(_COMPARE[self.comparison](value, self.threshold))
 

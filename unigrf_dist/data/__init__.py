@@ -1,4 +1,4 @@
-"""Data sets on disk: how they are made, and the streams that read them."""
+"""Prepared data sets: reading them from disk, and the streams of batches for training and evaluation."""
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.dataset import Dataset, open_dataset

@@ -1,4 +1,4 @@
-"""``JaggedBatch``: the one value that data and model share."""
+"""``JaggedBatch``: the only type that data and model share."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class JaggedBatch:
         timestamps: ``[E]`` int64, seconds.
         offsets: ``[B + 1]`` int64, starts at 0 and ends at ``E``.
         user_ids: ``[B]`` int64, dense user ids.
-        user_features: ``[B, F]`` int64, codes of the users' side features; None if none are asked for.
-        prior_item_ids: ``[S]`` int64, items of the users' events before these, where somebody asked for them.
-        prior_offsets: ``[B + 1]`` int64, which of them are whose.
+        user_features: ``[B, F]`` int64, codes of the users' side features; None unless requested.
+        prior_item_ids: ``[S]`` int64, items of the users' prior history (the events before these), user by user;
+            None unless the stream was asked for it.
+        prior_offsets: ``[B + 1]`` int64, bounds of each user's items in ``prior_item_ids``; None together with it.
     """
 
     item_ids: Tensor
@@ -37,10 +38,12 @@ class JaggedBatch:
 
     @property
     def num_users(self) -> int:
+        """``B``."""
         return self.user_ids.numel()
 
     @property
     def num_events(self) -> int:
+        """``E``."""
         return self.item_ids.numel()
 
     @property
@@ -58,23 +61,24 @@ class JaggedBatch:
     def has_next_event(self) -> Tensor:
         """``[E]`` bool, whether the same user has a later event in the batch."""
         follows = torch.ones(self.num_events + 1, dtype=torch.bool, device=self.device)
-        # The event before each user's first one is the last of the user before. Users without events repeat an
-        # offset, and index -1 (nothing before the first event) falls on the spare element at the end.
+        # The event before each user's start ends the user before. Users without events repeat an offset, and
+        # index -1 (nothing before the first event) falls on the spare element at the end.
         follows[self.offsets - 1] = False
         return follows[:-1]
 
     @property
     def device(self) -> torch.device:
+        """Device of all tensors of the batch."""
         return self.item_ids.device
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> JaggedBatch:
-        """The same batch on ``device``."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {n: t.to(device, non_blocking=non_blocking) for n, t in held.items() if t is not None}
+        """A copy on ``device``; tensors already there are shared, not copied."""
+        present = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {n: t.to(device, non_blocking=non_blocking) for n, t in present.items() if t is not None}
         return JaggedBatch(**moved)
 
     @staticmethod
     def empty() -> JaggedBatch:
-        """A batch of no users: what a rank gets that has run out before the others."""
+        """A batch without users: what a rank yields that has run out before the others."""
         none = torch.zeros(0, dtype=torch.int64)
         return JaggedBatch(none, none, none, torch.zeros(1, dtype=torch.int64), none)

@@ -1,4 +1,4 @@
-"""A data set on disk, and the reader of its row groups."""
+"""``Dataset``: a prepared data set on disk, and the reader of its row groups."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from unigrf_dist.data.manifest import Manifest, read_manifest, sha256
 from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
 from unigrf_dist.errors import UserError
 
-# Each holds a file descriptor and the footer of its shard.
+# Each open shard holds a file descriptor and the parsed footer.
 _MAX_OPEN_SHARDS = 16
-_MEND = "copy the data set again, or make it anew with `unigrf prepare`"
+_FIX = "copy the data set again, or make it anew with `unigrf prepare`"
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Dataset:
     """A folder written by ``unigrf prepare`` or ``unigrf synthesize``.
 
     Attributes:
-        path: the folder.
-        manifest: of it.
-        user_features: those that its batches shall hold, in this order.
+        path: folder of the data set.
+        manifest: content of its ``manifest.json``.
+        user_features: names of the user features whose codes the batches hold, in this order.
     """
 
     path: Path
@@ -41,18 +41,24 @@ class Dataset:
 
     @property
     def num_items(self) -> int:
+        """Size of the item vocabulary; dense item ids are below it."""
         return self.manifest.num_items
 
     @property
     def num_users(self) -> int:
+        """Number of users; dense user ids are below it."""
         return self.manifest.num_users
 
     def training_counts(self) -> Tensor:
-        """``[num_items]`` int64, how many training events each item has."""
+        """``[num_items]`` int64, training events of each item.
+
+        Raises:
+            UserError: the item dictionary cannot be read, or does not match the manifest.
+        """
         return torch.from_numpy(self._items("training_events").to_numpy().copy())
 
     def catalogue_fingerprint(self) -> str:
-        """SHA-256 of the raw ids by dense id: equal where rows of an item table mean the same."""
+        """Hexadecimal SHA-256 of the raw item ids in dense order; equal only if dense ids mean the same items."""
         ids = self.raw_item_ids()
         if pa.types.is_integer(ids.type):
             return hashlib.sha256(ids.to_numpy().tobytes()).hexdigest()
@@ -62,48 +68,52 @@ class Dataset:
         return digest.hexdigest()
 
     def raw_item_ids(self) -> pa.Array:
-        """``[num_items]`` int64 or string, the raw id of every dense item id."""
+        """``[num_items]`` int64 or string, the raw id of every dense item id.
+
+        Raises:
+            UserError: the item dictionary cannot be read, or does not match the manifest.
+        """
         return self._items("raw_id").combine_chunks()
 
     def with_user_features(self, names: Sequence[str]) -> Dataset:
-        """The same data set, whose batches hold the codes of these user features."""
+        """The same data set with batches that hold the codes of these user features, in this order."""
         return replace(self, user_features=tuple(names))
 
     def item_feature(self, name: str) -> ItemCodes:
-        """Codes of all items under an item feature.
+        """Codes of all items under the item feature ``name``, which the manifest must have.
 
         Raises:
-            UserError: the file cannot be read, or is not the manifest's.
+            UserError: the file cannot be read, or does not match the manifest.
         """
         record = self.manifest.item_features
-        assert record is not None, "the caller asks the manifest first"
+        assert record is not None, "callers look the feature up in the manifest first"
         file = self.path / record.file
         try:
             return read_item_codes(file, self.manifest.features_of("item")[name], self.num_items)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_MEND}") from error
+            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
 
     def _items(self, column: str) -> pa.ChunkedArray:
         file = self.path / self.manifest.items.file
         try:
-            found = pq.read_table(file, columns=[column]).column(column)
+            values = pq.read_table(file, columns=[column]).column(column)
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_MEND}") from error
-        if len(found) != self.num_items:
-            raise UserError(f"{file}: {len(found)} items, but the manifest says {self.num_items}; {_MEND}")
-        return found
+            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
+        if len(values) != self.num_items:
+            raise UserError(f"{file}: {len(values)} items, but the manifest says {self.num_items}; {_FIX}")
+        return values
 
 
 def open_dataset(path: Path | str, *, verify: bool = False) -> Dataset:
     """Open a data set.
 
     Args:
-        path: its folder.
-        verify: also compare the SHA-256 of every file, which reads all of them.
+        path: folder of the data set.
+        verify: also compare the SHA-256 of every file with the manifest, which reads all files.
 
     Raises:
-        UserError: no data set, a file is missing, or its size (with ``verify``: its content) is not the
-            manifest's.
+        UserError: ``path`` holds no data set, a file of the manifest is missing, or its size (with ``verify``: its
+            content) differs from the manifest.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -112,22 +122,22 @@ def open_dataset(path: Path | str, *, verify: bool = False) -> Dataset:
         try:
             num_bytes = file.stat().st_size
         except OSError as error:
-            raise UserError(f"{file}: named in the manifest, but {error.strerror}; {_MEND}") from error
+            raise UserError(f"{file}: named in the manifest, but {error.strerror}; {_FIX}") from error
         if num_bytes != record.num_bytes:
-            raise UserError(f"{file}: {num_bytes} bytes, but the manifest says {record.num_bytes}; {_MEND}")
+            raise UserError(f"{file}: {num_bytes} bytes, but the manifest says {record.num_bytes}; {_FIX}")
         if verify and sha256(file) != record.sha256:
-            raise UserError(f"{file}: its SHA-256 is not the manifest's; {_MEND}")
+            raise UserError(f"{file}: its SHA-256 is not the manifest's; {_FIX}")
     return Dataset(folder, manifest)
 
 
 @dataclass(frozen=True)
 class RowGroups:
-    """Where every row group of a data set lies, from the manifest alone.
+    """Location and size of the ``G`` row groups of a data set, derived from the manifest alone.
 
     Attributes:
-        shard: ``[G]`` index into the manifest's shards.
-        group: ``[G]`` row group inside that shard.
-        num_users: ``[G]``.
+        shard: ``[G]`` int64, index into ``Manifest.shards``.
+        group: ``[G]`` int64, row group inside that shard.
+        num_users: ``[G]`` int64, users of the row group.
     """
 
     shard: IntArray
@@ -136,19 +146,20 @@ class RowGroups:
 
     @staticmethod
     def of(manifest: Manifest) -> RowGroups:
+        """All row groups, in the order of the dense user ids."""
         users = np.array([shard.num_users for shard in manifest.shards], dtype=np.int64)
         groups = -(-users // manifest.row_group_users)
         shard = np.repeat(np.arange(len(users)), groups)
         group = np.arange(groups.sum()) - np.repeat(offsets_of(groups)[:-1], groups)
-        left = users[shard] - group * manifest.row_group_users
-        return RowGroups(shard, group, np.minimum(left, manifest.row_group_users))
+        remaining = users[shard] - group * manifest.row_group_users
+        return RowGroups(shard, group, np.minimum(remaining, manifest.row_group_users))
 
 
 class RowGroupReader:
-    """Reads row groups; keeps a few shards open. For one thread.
+    """Reads row groups and keeps a few shards open. Not thread-safe.
 
     Args:
-        dataset: to read.
+        dataset: data set to read.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -158,8 +169,12 @@ class RowGroupReader:
     def read(self, shard: int, group: int) -> Sequences:
         """All users of a row group, with all their events.
 
+        Args:
+            shard: index into ``Manifest.shards``.
+            group: row group inside that shard.
+
         Raises:
-            UserError: the shard cannot be read, or is not the manifest's.
+            UserError: the shard cannot be read, or does not match the manifest.
         """
         columns = ["user_id", "item_ids", "behaviours", "timestamps"]
         features = [user_column(name) for name in self._dataset.user_features]
@@ -183,7 +198,7 @@ class RowGroupReader:
 
     @staticmethod
     def _codes(table: pa.Table, features: Sequence[str]) -> NDArray[np.int32] | None:
-        """``[U, F]`` codes of the users."""
+        """``[U, F]`` int32 codes of the users."""
         return np.stack([table.column(name).to_numpy() for name in features], axis=1) if features else None
 
     def _shard(self, shard: int) -> pq.ParquetFile:
@@ -196,16 +211,16 @@ class RowGroupReader:
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(shard, _first_line(error)) from error
         if file.metadata.num_rows != record.num_users:
-            said = f"{file.metadata.num_rows} users, but the manifest says {record.num_users}"
-            raise self._unreadable(shard, said)
+            mismatch = f"{file.metadata.num_rows} users, but the manifest says {record.num_users}"
+            raise self._unreadable(shard, mismatch)
         self._open[shard] = file
         if len(self._open) > _MAX_OPEN_SHARDS:
             self._open.popitem(last=False)[1].close()
         return file
 
-    def _unreadable(self, shard: int, why: str) -> UserError:
+    def _unreadable(self, shard: int, problem: str) -> UserError:
         file = self._dataset.path / self._dataset.manifest.shards[shard].file
-        return UserError(f"{file}: {why}; {_MEND}")
+        return UserError(f"{file}: {problem}; {_FIX}")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The evaluation stream: every user's held-out event behind its history, once, on any number of ranks."""
+"""The evaluation stream: every user's held-out event after its history, exactly once over all ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.sequences import Sequences, concatenate, offsets_of
 from unigrf_dist.data.split import Split, has_held_out, held_out_position
-from unigrf_dist.data.stream import check_share
+from unigrf_dist.data.stream import check_partition
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,10 @@ class EvaluationBatch:
     """Users to evaluate.
 
     Attributes:
-        batch: ``B`` users; the last event of each is the held-out one, before it the most recent history.
-        seen_item_ids: ``[S]`` int64, items of all of a user's earlier events, in the window or before it.
-        seen_offsets: ``[B + 1]`` int64.
+        batch: ``B`` users; the last event of each is the held-out one, the most recent history comes before it.
+        seen_item_ids: ``[S]`` int64, items of all events before the held-out one, user by user, whether or not
+            they are among the ``max_events`` that ``batch`` holds.
+        seen_offsets: ``[B + 1]`` int64, bounds of each user's items in ``seen_item_ids``.
     """
 
     batch: JaggedBatch
@@ -33,7 +34,7 @@ class EvaluationBatch:
 
     @staticmethod
     def empty() -> EvaluationBatch:
-        """No users."""
+        """A batch without users."""
         none = JaggedBatch.empty()
         return EvaluationBatch(none, none.item_ids, none.offsets)
 
@@ -46,13 +47,17 @@ class EvaluationStream:
     smaller than ``batch_users`` (users without a held-out event drop out) or empty. Can be iterated repeatedly.
 
     Args:
-        dataset: to read.
-        split: which held-out event. The history before a test event includes the validation event.
+        dataset: data set to read.
+        split: which held-out event to evaluate. The history of a test event includes the validation event.
         batch_users: users that a batch covers.
         max_events: most recent events of history that are kept.
-        rank: of this process.
+        rank: rank of this process.
         world_size: number of ranks.
-        prefetch: batches made ahead.
+        prefetch: batches prepared ahead of the consumer.
+
+    Raises:
+        ValueError: a size is below 1, ``rank`` is outside ``[0, world_size)``, or ``split`` is unknown.
+        UserError: while iterating, if a shard cannot be read.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class EvaluationStream:
         world_size: int,
         prefetch: int = 2,
     ) -> None:
-        check_share(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
+        check_partition(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
         if split not in ("validation", "test"):
             raise ValueError(f"split must be 'validation' or 'test', got {split!r}")
         self._dataset, self._split = dataset, split
@@ -98,7 +103,7 @@ class EvaluationStream:
 
 
 class _UserReader:
-    """Reads ranges of users in the data set's order; remembers the last row group, which ranges may share."""
+    """Reads ranges of users in the data set's order; caches the last row group, which two ranges may share."""
 
     def __init__(self, dataset: Dataset, groups: RowGroups) -> None:
         self._reader, self._groups = RowGroupReader(dataset), groups
@@ -106,7 +111,7 @@ class _UserReader:
         self._last: tuple[int, Sequences] | None = None
 
     def read(self, first: int, stop: int) -> Sequences:
-        """The users ``first:stop``; at least one."""
+        """The users ``first:stop``; the range must not be empty."""
         parts = []
         group = int(np.searchsorted(self._offsets, first, side="right")) - 1
         while group < len(self._groups.num_users) and self._offsets[group] < stop:

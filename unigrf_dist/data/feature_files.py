@@ -1,4 +1,4 @@
-"""The files of side features: a vocabulary for each, the codes of the items, and the names of users' columns."""
+"""Files of the side features: vocabularies, codes of the items, and the shard columns of the users' codes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _ITEMS_FILE = f"{FEATURES_FOLDER}/items.parquet"
 class ItemCodes:
     """Codes of all ``V`` items under one feature.
 
-    They take 4 bytes per code, and 4 more per item where an item may have several.
+    They take 4 bytes per code, and another 4 per item where an item may have several.
 
     Attributes:
-        values: ``[N]`` int32, item after item.
-        offsets: ``[V + 1]`` int32, which of them are whose; None where every item has exactly one.
+        values: ``[N]`` int32 codes, item by item.
+        offsets: ``[V + 1]`` int32, bounds of each item's codes in ``values``; None where every item has exactly
+            one.
         cardinality: number of codes; 0 stands for a missing value.
     """
 
@@ -36,17 +37,24 @@ class ItemCodes:
 
 
 def user_column(name: str) -> str:
-    """Column of a shard that holds a user feature's codes."""
+    """Name of the shard column that holds the codes of the user feature ``name``."""
     return f"feature_{name}"
 
 
-def code_type(feature_is_multi_valued: bool) -> pa.DataType:
+def _code_type(multi_valued: bool) -> pa.DataType:
     """Arrow type of a feature's codes."""
-    return pa.list_(pa.int32()) if feature_is_multi_valued else pa.int32()
+    return pa.list_(pa.int32()) if multi_valued else pa.int32()
 
 
 def write_vocabulary(folder: Path, owner: Owner, name: str, values: pa.Array) -> FileRecord:
-    """Write the raw values of the codes 1, 2, … of a feature; row ``n`` of the file is code ``n``."""
+    """Write the vocabulary of a feature: row ``n`` of the file is code ``n``, row 0 the missing value.
+
+    Args:
+        folder: folder of the data set.
+        owner: whether items or users have the feature.
+        name: name of the feature.
+        values: raw values of the codes 1, 2, ….
+    """
     (folder / FEATURES_FOLDER).mkdir(exist_ok=True)
     file = f"{FEATURES_FOLDER}/{owner}-{name}.parquet"
     rows = pa.concat_arrays([pa.nulls(1, pa.string()), values.cast(pa.string())])
@@ -59,12 +67,12 @@ def write_item_codes(folder: Path, features: Mapping[str, bool], chunks: Iterabl
     """Write the codes of all items.
 
     Args:
-        folder: of the data set.
-        features: names, and whether each is multi-valued.
-        chunks: columns item id and codes of each feature, in the order of the item ids.
+        folder: folder of the data set.
+        features: whether each feature is multi-valued, by its name.
+        chunks: record batches with the columns item id and codes of each feature, by ascending item id.
     """
     (folder / FEATURES_FOLDER).mkdir(exist_ok=True)
-    schema = pa.schema([(ITEM_COLUMN, pa.int64()), *((name, code_type(many)) for name, many in features.items())])
+    schema = pa.schema([(ITEM_COLUMN, pa.int64()), *((name, _code_type(many)) for name, many in features.items())])
     with pq.ParquetWriter(folder / _ITEMS_FILE, schema, compression="zstd") as file:
         for chunk in chunks:
             columns = [column.cast(field.type) for column, field in zip(chunk.columns, schema, strict=True)]
@@ -73,11 +81,16 @@ def write_item_codes(folder: Path, features: Mapping[str, bool], chunks: Iterabl
 
 
 def read_item_codes(file: Path, feature: FeatureRecord, num_items: int) -> ItemCodes:
-    """Read the codes of a feature.
+    """Read the codes of an item feature.
+
+    Args:
+        file: file that ``write_item_codes`` wrote.
+        feature: the manifest's record of the feature.
+        num_items: ``V``, number of items in the manifest.
 
     Raises:
         OSError, pa.ArrowException, KeyError: the file cannot be read or lacks the feature.
-        ValueError: the codes are not those of the manifest.
+        ValueError: the number of items or the range of the codes contradicts the manifest.
     """
     column = pq.read_table(file, columns=[feature.name]).column(feature.name).combine_chunks()
     if len(column) != num_items:

@@ -1,4 +1,4 @@
-"""The manifest of a data set: what it holds, by which rules it was made, and what its files must look like."""
+"""The manifest of a data set: its counts, the rules it was made by, and size and hash of its files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ MANIFEST_FILE = "manifest.json"
 ITEMS_FILE = "items.parquet"
 SEQUENCES_FOLDER = "sequences"
 FEATURES_FOLDER = "features"
+# Synthetic data sets only: metrics of the planted optimum.
+PLANTED_FILE = "planted.json"
 
 SPLIT_RULE = (
     "per user of 3 or more events: the last is test, the one before it validation, the rest training; "
@@ -50,11 +52,12 @@ class FeatureRecord(_Record):
 
     Attributes:
         name: unique among the features of its owner.
-        owner: what has it. Codes of items are in ``Manifest.item_features``, those of users in the shards.
+        owner: whether items or users have it. Item codes are in ``Manifest.item_features``, user codes in the
+            shards.
         cardinality: number of codes, code 0 included.
         multi_valued: whether an owner may have several values.
         num_missing: owners without a value.
-        vocabulary: raw value of every code.
+        vocabulary: file with the raw value of every code.
     """
 
     name: str
@@ -66,25 +69,33 @@ class FeatureRecord(_Record):
 
 
 class SkippedRows(_Record):
-    """Raw rows left out because they could not be read, with the first of them in words."""
+    """Raw rows that were skipped because they could not be read.
+
+    Attributes:
+        count: number of skipped rows.
+        sample: the first of them, each as a line that says where it is and what is wrong.
+    """
 
     count: Count = 0
     sample: list[str] = []
 
 
 class Manifest(_Record):
-    """What ``manifest.json`` says.
+    """Content of ``manifest.json``.
 
     Attributes:
         source: name of the raw format, or ``synthetic``.
-        arguments: with which it was made.
-        num_training_only_users: users too short to have a held-out event.
-        num_unsorted_users: users whose raw events were not in the order of time.
-        first_timestamp, last_timestamp: seconds.
+        arguments: arguments it was prepared with, by name.
+        num_training_only_users: users with too few events to hold any out.
+        num_unsorted_users: users whose raw events were not in chronological order.
+        first_timestamp, last_timestamp: range of the event times, in seconds.
         behaviours: named values of every behaviour code.
         behaviour_counts: events of every behaviour code.
+        row_group_users: users of a row group.
+        items: file of the item dictionary: dense id, raw id and training events.
+        shards: sequence files, in the order of the dense user ids.
         features: side features of items and users.
-        item_features: codes of the items, one column per feature; None without any.
+        item_features: file with the codes of the items, one column per feature; None without item features.
     """
 
     schema_version: Literal[1] = 1
@@ -113,7 +124,7 @@ class Manifest(_Record):
 
     @property
     def files(self) -> list[FileRecord]:
-        """All files but the manifest itself."""
+        """All files of the data set but the manifest itself."""
         codes = [] if self.item_features is None else [self.item_features]
         return [self.items, *codes, *(feature.vocabulary for feature in self.features), *self.shards]
 
@@ -131,11 +142,11 @@ class Manifest(_Record):
             raise ValueError(
                 f"behaviour_counts has {len(self.behaviour_counts)} entries for {len(self.behaviours)} behaviours"
             )
-        known = [(feature.owner, feature.name) for feature in self.features]
-        if len(set(known)) < len(known):
-            raise ValueError(f"features holds a name twice: {', '.join(name for _, name in known)}")
+        names = [(feature.owner, feature.name) for feature in self.features]
+        if len(set(names)) < len(names):
+            raise ValueError(f"features holds a name twice: {', '.join(name for _, name in names)}")
         if (self.item_features is None) != (not self.features_of("item")):
-            raise ValueError("item_features must be there if, and only if, items have features")
+            raise ValueError("item_features must be present if and only if items have features")
         return self
 
 
@@ -163,7 +174,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a data set.
 
     Raises:
-        UserError: there is none, or it is not one this version can read.
+        UserError: there is none, or this version cannot read it.
     """
     path = folder / MANIFEST_FILE
     try:

@@ -17,10 +17,14 @@ class _End:
 
 
 def prefetched(source: Iterable[T], depth: int) -> Iterator[T]:
-    """The items of ``source``, up to ``depth`` of them made ahead.
+    """The items of ``source``, up to ``depth`` of them prepared ahead in a thread.
 
     An error of the source is raised where its item would have come. Closing the iterator, or dropping it, ends
     the thread.
+
+    Args:
+        source: iterated in the thread; must not share state with the consumer.
+        depth: capacity of the queue, at least 1.
     """
     ready: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     abandoned = threading.Event()

@@ -1,4 +1,4 @@
-"""``Sequences``: event sequences of many users in numpy, cut and regrouped without a loop over users."""
+"""``Sequences``: event sequences of many users in numpy, sliced and regrouped without a loop over users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sequences:
-    """What ``JaggedBatch`` is to torch, with behaviours in their two bytes of storage.
+    """Event sequences of ``U`` users, packed end to end: ``JaggedBatch`` in numpy, in the types of the shards.
 
     Attributes:
         user_ids: ``[U]`` int64.
@@ -24,7 +24,7 @@ class Sequences:
         item_ids: ``[E]`` int64.
         behaviours: ``[E]`` int16.
         timestamps: ``[E]`` int64, seconds.
-        user_features: ``[U, F]`` int32 codes of side features; None if none are asked for.
+        user_features: ``[U, F]`` int32 codes of side features; None unless requested.
     """
 
     user_ids: IntArray
@@ -36,14 +36,21 @@ class Sequences:
 
     @property
     def num_users(self) -> int:
+        """``U``."""
         return len(self.user_ids)
 
     @property
     def lengths(self) -> IntArray:
+        """``[U]`` int64, events of each user."""
         return np.diff(self.offsets)
 
     def cut(self, users: IntArray | slice, starts: IntArray, stops: IntArray) -> Sequences:
-        """Of each of ``users`` the events ``starts:stops``, positions inside that user's sequence."""
+        """The events ``starts[n]:stops[n]`` of each user ``users[n]``.
+
+        Args:
+            users: ``[N]`` int64 indices of users, or a slice of them.
+            starts, stops: ``[N]`` int64 positions inside each user's sequence.
+        """
         first = self.offsets[:-1][users]
         offsets, index = ragged_index(first + starts, first + stops)
         return Sequences(
@@ -61,7 +68,7 @@ class Sequences:
         return self.cut(users, np.zeros_like(lengths), lengths)
 
     def to_batch(self) -> JaggedBatch:
-        """The same as CPU tensors."""
+        """The same sequences as CPU tensors; all integers become int64."""
         codes = self.user_features
         return JaggedBatch(
             item_ids=torch.from_numpy(self.item_ids),
@@ -74,7 +81,11 @@ class Sequences:
 
 
 def ragged_index(starts: IntArray, stops: IntArray) -> tuple[IntArray, IntArray]:
-    """Offsets ``[N + 1]`` and indices of the ranges ``starts:stops`` laid end to end."""
+    """The ranges ``starts[n]:stops[n]`` of indices, packed end to end.
+
+    Returns:
+        offsets ``[N + 1]`` of the ranges, and the indices ``[E]``; both int64.
+    """
     lengths = stops - starts
     offsets = offsets_of(lengths)
     index = np.repeat(starts - offsets[:-1], lengths)
@@ -83,14 +94,14 @@ def ragged_index(starts: IntArray, stops: IntArray) -> tuple[IntArray, IntArray]
 
 
 def offsets_of(lengths: IntArray) -> IntArray:
-    """``[N + 1]`` int64 running sums that start at 0."""
+    """``[N + 1]`` int64 running sums of ``lengths`` ``[N]``, starting at 0."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def concatenate(parts: Sequence[Sequences]) -> Sequences:
-    """All users of ``parts``, in order. At least one part."""
+    """All users of ``parts``, in order. ``parts`` must not be empty."""
     if len(parts) == 1:
         return parts[0]
     codes = [part.user_features for part in parts if part.user_features is not None]

@@ -17,15 +17,15 @@ _FROM_THE_END = {"validation": 2, "test": 1}
 
 
 def has_held_out(num_events: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether users of ``num_events`` events have a validation and a test event."""
+    """``[U]`` bool, whether users of ``num_events`` ``[U]`` events have a validation and a test event."""
     return num_events >= _MIN_EVENTS_TO_HOLD_OUT
 
 
 def num_training_events(num_events: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of a user's first events are for training."""
+    """``[U]`` int64, how many events of each user, counted from the oldest, are for training."""
     return num_events - 2 * has_held_out(num_events)
 
 
 def held_out_position(num_events: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
-    """Position of the held-out event; meaningful only where ``has_held_out``."""
+    """``[U]`` int64, position of the held-out event; meaningful only where ``has_held_out``."""
     return num_events - _FROM_THE_END[split]

@@ -1,4 +1,4 @@
-"""``unigrf doctor``: what this machine has, what it lacks for training, and the command that mends it."""
+"""``unigrf doctor``: what this machine has for training, what it lacks, and the command that fixes it."""
 
 from unigrf_dist.doctor.check import Check, Status
 from unigrf_dist.doctor.verdict import examine, run

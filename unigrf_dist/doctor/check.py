@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what was found."""
+"""``Check``: one finding of the doctor."""
 
 from __future__ import annotations
 
@@ -16,22 +16,33 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """A finding. ``mend`` is a command to type, or a setting to change, and empty where nothing is amiss."""
+    """A finding.
+
+    Attributes:
+        group: heading under which it is shown.
+        name: what was checked.
+        status: what the finding means for training.
+        found: the finding, such as a version or an error.
+        fix: command to type or setting to change; empty if nothing is wrong.
+    """
 
     group: str
     name: str
     status: Status
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(group: str, name: str, found: str) -> Check:
+    """A finding with which nothing is wrong."""
     return Check(group, name, Status.OK, found)
 
 
-def note(group: str, name: str, found: str, mend: str) -> Check:
-    return Check(group, name, Status.NOTE, found, mend)
+def note(group: str, name: str, found: str, fix: str) -> Check:
+    """A finding with which training runs, but less well than it could."""
+    return Check(group, name, Status.NOTE, found, fix)
 
 
-def fail(group: str, name: str, found: str, mend: str) -> Check:
-    return Check(group, name, Status.FAIL, found, mend)
+def fail(group: str, name: str, found: str, fix: str) -> Check:
+    """A finding with which training cannot run."""
+    return Check(group, name, Status.FAIL, found, fix)

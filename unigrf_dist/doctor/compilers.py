@@ -1,4 +1,4 @@
-"""Compilers: DeepSpeed builds an operator at its first process group, torch.compile one per fused function."""
+"""Compilers: DeepSpeed builds an operator at its first process group, torch.compile one per fused graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from unigrf_dist.doctor.check import Check, fail, note, ok
 
 GROUP = "Compilers"
-# What generated code includes, and the language torch compiles its extensions in.
+# Headers that generated code includes, and the C++ standard in which torch compiles extensions.
 _PROGRAM = "#include <Python.h>\n#include <omp.h>\n#include <concepts>\n"
 _LANGUAGE = ("-std=c++20", "-fopenmp", "-fsyntax-only", "-x", "c++", "-")
 # The longest build seen took three minutes, on two busy cores.
@@ -21,12 +21,12 @@ _LOCK_IS_STALE_SECONDS = 15 * 60
 
 
 def check_compilers(*, on_cuda: bool) -> list[Check]:
-    """C++ compiler with Python's headers, ninja, nvcc, and what an interrupted build left behind."""
+    """C++ compiler with Python's headers, ninja, nvcc, and locks that an interrupted build left behind."""
     return [_cxx(), _ninja(), _nvcc(on_cuda), *_stale_locks()]
 
 
 def extension_folder() -> Path:
-    """Where torch keeps the operators that it has compiled."""
+    """Folder in which torch caches compiled operators."""
     return Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache" / "torch_extensions"))
 
 
@@ -40,8 +40,8 @@ def _cxx() -> Check:
         [path, "-I", headers, *_LANGUAGE], input=_PROGRAM, capture_output=True, text=True, check=False
     )
     if trial.returncode:
-        mend = "apt-get install g++ python3-dev (g++ 10 or newer, and the headers of this Python)"
-        return fail(GROUP, name, _first_line(trial.stderr), mend)
+        fix = "apt-get install g++ python3-dev (g++ 10 or newer, and the headers of this Python)"
+        return fail(GROUP, name, _first_line(trial.stderr), fix)
     return ok(GROUP, name, _first_line(_output(path, "--version")))
 
 
@@ -59,12 +59,12 @@ def _nvcc(on_cuda: bool) -> Check:
         return ok(GROUP, "nvcc", release[0] if release else path)
     if not on_cuda:
         return ok(GROUP, "nvcc", "not needed without a GPU")
-    mend = "install the CUDA toolkit, or set deepspeed.optimizer.params.torch_adam=true"
-    return note(GROUP, "nvcc", "not found: DeepSpeed can't build its fused Adam", mend)
+    fix = "install the CUDA toolkit, or set deepspeed.optimizer.params.torch_adam=true"
+    return note(GROUP, "nvcc", "not found: DeepSpeed can't build its fused Adam", fix)
 
 
 def _stale_locks() -> list[Check]:
-    """A build that was killed leaves its lock, and the next process that wants the operator waits for ever."""
+    """A killed build leaves its lock behind, on which the next process that needs the operator waits forever."""
     now = time.time()
     return [
         fail(GROUP, "build lock", f"{lock} is left from a build that was killed", f"rm {lock}")

@@ -11,7 +11,7 @@ from unigrf_dist.doctor.check import Check, fail, note, ok
 GROUP = "Machine"
 GIB = 2**30
 MIB = 2**20
-# The demo on two ranks was seen to fit into this; real data sets need more.
+# Measured to suffice for the demo on two ranks; real data sets need more.
 _MEMORY_BYTES = 4 * GIB
 _DISK_BYTES = 2 * GIB
 # DeepSpeed's all-reduce between the CPU ranks of one host takes 66 MiB of shared memory per rank.
@@ -22,7 +22,7 @@ _BUFFERS = "deepspeed_allreduce_buffer_"
 
 
 def check_machine() -> list[Check]:
-    """What training takes from the machine besides the accelerator."""
+    """Cores, memory, disk, shared memory, and shared buffers that nobody uses any more."""
     return [_cores(), _memory(), _disk(Path.cwd()), _shared_memory(), *_left_buffers()]
 
 
@@ -59,20 +59,20 @@ def _disk(folder: Path) -> Check:
 
 def _shared_memory() -> Check:
     name = str(_SHARED)
-    mend = "start the container with --shm-size=8g (Kubernetes: an emptyDir of medium Memory at /dev/shm)"
+    fix = "start the container with --shm-size=8g (Kubernetes: an emptyDir of medium Memory at /dev/shm)"
     if not _SHARED.is_dir():
-        return fail(GROUP, name, "does not exist", mend)
+        return fail(GROUP, name, "does not exist", fix)
     free = shutil.disk_usage(_SHARED).free
     found = f"{free / GIB:.2f} GiB free"
     if free < _SHARED_BYTES_PER_RANK:
-        return fail(GROUP, name, f"{found}, a rank takes {_SHARED_BYTES_PER_RANK // MIB} MiB", mend)
+        return fail(GROUP, name, f"{found}, a rank takes {_SHARED_BYTES_PER_RANK // MIB} MiB", fix)
     if free < _SHARED_BYTES:
-        return note(GROUP, name, f"{found}, a rank takes {_SHARED_BYTES_PER_RANK // MIB} MiB", mend)
+        return note(GROUP, name, f"{found}, a rank takes {_SHARED_BYTES_PER_RANK // MIB} MiB", fix)
     return ok(GROUP, name, found)
 
 
 def _left_buffers() -> list[Check]:
-    """Shared buffers of ranks that are gone; they hold memory until someone removes them."""
+    """Shared buffers of ended ranks, which occupy memory until someone removes them."""
     mapped = _mapped_buffers()
     left = [path for path in sorted(_SHARED.glob(_BUFFERS + f"{os.getuid()}_*")) if str(path) not in mapped]
     if not left:

@@ -1,7 +1,7 @@
-"""Things that are believed only when done: each probe runs in a process of its own.
+"""Probes: functions that try a library by using it, each in a process of its own.
 
-``python -m unigrf_dist.doctor.probes NAME`` prints one line on what was found as its last line of output, or
-fails. A process of its own, because a library of the wrong build does not raise, it kills its process.
+``python -m unigrf_dist.doctor.probes NAME`` prints the finding as its last line of output, or fails. The process
+is separate because a library of the wrong build does not raise an exception, it kills its process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 
 def devices() -> str:
-    """The GPUs that torch can use; empty where it sees none."""
+    """The GPUs that torch can use; empty if there are none."""
     import torch
 
     if not torch.cuda.is_available():
@@ -25,12 +25,12 @@ def devices() -> str:
 
 
 def gloo() -> str:
-    """An all-reduce of one rank, over the interface that gloo chooses."""
+    """An all-reduce of one rank over the network interface that gloo chooses."""
     return _all_reduce("gloo", "cpu")
 
 
 def nccl() -> str:
-    """The same on the first GPU."""
+    """An all-reduce of one rank on the first GPU."""
     return _all_reduce("nccl", "cuda")
 
 
@@ -54,7 +54,7 @@ def deepspeed() -> str:
 def fbgemm() -> str:
     """An FBGEMM operator and the import of TorchRec, which registers the others."""
     import torch
-    import torchrec  # noqa: F401 - imported for what it loads
+    import torchrec  # noqa: F401 - imported for the operators it loads
 
     offsets = torch.ops.fbgemm.asynchronous_complete_cumsum(torch.tensor([2, 0, 3]))
     if offsets.tolist() != [0, 2, 2, 5]:
@@ -104,7 +104,7 @@ PROBES: dict[str, Callable[[], str]] = {
 def main() -> None:
     line = PROBES[sys.argv[1]]()
     print(f"\n{line}", flush=True)
-    # Past the interpreter's own end, in which a gloo thread may abort the process.
+    # Skips the interpreter's shutdown, during which a gloo thread may abort the process.
     os._exit(0)
 
 

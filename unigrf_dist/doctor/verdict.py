@@ -1,4 +1,4 @@
-"""Looks at everything, shows it, and says whether training can run."""
+"""Runs all checks, prints the findings, and decides whether training can run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = {Status.OK: "green", Status.NOTE: "yellow", Status.FAIL: "bold red"}
 
 
 def examine() -> list[Check]:
-    """Every finding about this machine; takes seconds, or minutes where DeepSpeed must compile first."""
+    """All findings about this machine; takes seconds, or minutes if DeepSpeed has to compile first."""
     put_own_programs_first()
     packages = check_packages()
     device, on_cuda = check_device()
@@ -28,13 +28,13 @@ def examine() -> list[Check]:
 def run() -> int:
     """Print the findings; 0 if training can run on this machine, else 1."""
     console = Console(highlight=False)
-    with console.status("looking; the first time, DeepSpeed compiles an operator for a minute or more"):
+    with console.status("checking; the first time, DeepSpeed compiles an operator for a minute or more"):
         checks = examine()
     console.print(_table(checks))
     for check in checks:
-        if check.mend:
+        if check.fix:
             console.print(
-                f"{check.name}: {check.mend}", style=_COLOURS[check.status], soft_wrap=True, markup=False
+                f"{check.name}: fix: {check.fix}", style=_COLOURS[check.status], soft_wrap=True, markup=False
             )
     missing = [check.name for check in checks if check.status is Status.FAIL]
     if missing:
@@ -52,7 +52,7 @@ def _table(checks: list[Check]) -> Table:
     for check in checks:
         colour = _COLOURS[check.status]
         shown = check.group if check.group != group else ""
-        # As text: a message may hold brackets, which are not markup.
+        # As Text: brackets in a message are not markup.
         table.add_row(shown, Text(check.name), Text(check.status.value, style=colour), Text(check.found))
         group = check.group
     return table

@@ -1,6 +1,6 @@
-"""What can be had without a model: popularity and recency, under the same protocol and metrics.
+"""Baselines without a model: popularity and recency, under the same protocol and metrics.
 
-They know the training events and, like the model, the events of a user's window before the held-out one.
+They use the training events and, like the model, the user's history in the window before the held-out event.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Popularity:
     """Retrieval: items by training events. Ranking: the item's mean training label, smoothed.
 
     Args:
-        statistics: of the training events.
+        statistics: counts over the training events.
     """
 
     def __init__(self, statistics: TrainingStatistics) -> None:
@@ -42,7 +42,7 @@ class MostRecent:
     probability that such a label was followed by a positive one in training.
 
     Args:
-        statistics: of the training events.
+        statistics: counts over the training events.
         task_labels: ``[num_behaviours, A]``, NaN where a behaviour has no label.
     """
 

@@ -25,7 +25,7 @@ class Bootstrap:
 
     Attributes:
         samples: resamples; 0 makes no intervals.
-        seed: of the resamples; equal seeds give equal intervals, on any number of ranks.
+        seed: seed of the resamples; equal seeds give equal intervals, on any number of ranks.
     """
 
     samples: int = 1000

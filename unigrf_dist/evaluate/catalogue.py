@@ -15,8 +15,9 @@ from torch import Tensor
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.fixed_point import exact_norms, from_fixed_point, to_fixed_point
 from unigrf_dist.evaluate.metrics import rank_from_counts
-from unigrf_dist.evaluate.sharded_scores import SMALLEST_NORM, ShardedScores, TableShard
+from unigrf_dist.evaluate.sharded_scores import SMALLEST_NORM, ShardedScores
 from unigrf_dist.evaluate.top_k import NOTHING, RunningTopK, merge_top_k
+from unigrf_dist.model.table_shard import TableShard
 from unigrf_dist.ranks.collective import Collective
 
 

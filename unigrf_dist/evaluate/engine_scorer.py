@@ -1,4 +1,4 @@
-"""The trained model as evaluation sees it: batches in, scores out, a catalogue that stays where it lies."""
+"""The trained model as a scorer of evaluation: its engine, and the catalogue on the shards of its table."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class EngineScorer:
     """Scores sequences with an engine and a table; all methods are collective.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         engine: DeepSpeed engine over ``UniGRF``.
         table: item table.
-        behaviours_labels: ``[num_behaviours][A]`` labels under each ranking task.
+        labels: ``[num_behaviours][A]`` label of each behaviour code under each ranking task, NaN if none.
     """
 
     def __init__(self, config: Config, engine: Any, table: ItemTable, labels: list[list[float]]) -> None:

@@ -1,4 +1,8 @@
-"""Evaluation of a model (DESIGN: protocols): every user with a held-out event, once, on any number of ranks."""
+"""Evaluation of a model: every user with a held-out event, once, on any number of ranks.
+
+The protocol is that of the README, "How it is evaluated". The whole catalogue is ranked, because metrics over
+sampled candidates do not order models as the exact ones do (Krichene and Rendle, KDD 2020).
+"""
 
 from __future__ import annotations
 
@@ -33,15 +37,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The figures of a split; the same on every rank.
+    """Metrics of a split; the same on every rank.
 
     Attributes:
         split: ``validation`` or ``test``.
         num_users: users evaluated: all that have a held-out event.
         protocol: how it was measured, in plain values.
-        model: the model's figures.
-        baselines: by name; empty if not asked for.
-        planted_optimum: best possible figures of synthetic data, else None.
+        model: metrics of the model.
+        baselines: metrics of each baseline by its name; empty if not asked for.
+        planted_optimum: best possible metrics of synthetic data, else None.
     """
 
     split: str
@@ -52,7 +56,7 @@ class EvaluationResult:
     planted_optimum: dict[str, Any] | None
 
     def metrics(self) -> dict[str, dict]:
-        """The model's: ``{"retrieval": {name: value}, "ranking": {task: {name: value or None}}}``."""
+        """Metrics of the model: ``{"retrieval": {name: value}, "ranking": {task: {name: value or None}}}``."""
         return self.model.values()
 
 
@@ -73,11 +77,11 @@ def evaluate(
 
     Args:
         scorer: the model.
-        dataset: whose users are evaluated.
-        split: which held-out event.
+        dataset: the data set whose users are evaluated.
+        split: which held-out event is predicted.
         batch_users: users per batch and rank.
         max_events: most recent events of history that the model sees.
-        rank: of this process.
+        rank: rank of this process.
         world_size: number of ranks.
         bootstrap_samples: resamples of the users for the confidence intervals; 0 leaves them out.
         comparisons: also evaluate the baselines and read the planted optimum.
@@ -113,11 +117,11 @@ def evaluate(
 
 
 class _Rows:
-    """One row per user and contender, collected batch by batch.
+    """One row per user and scorer, collected batch by batch.
 
     Args:
-        names: of the contenders.
-        task_labels: ``[num_behaviours, A]``.
+        names: names of the scorers.
+        task_labels: ``[num_behaviours, A]`` label of every behaviour code, NaN where it has none.
     """
 
     def __init__(self, names: list[str], task_labels: Tensor) -> None:
@@ -133,7 +137,7 @@ class _Rows:
             self._scores[name].append(of_scorer)
 
     def metric_tables(self, task_names: list[str], expected: int, bootstrap: Bootstrap) -> dict[str, MetricTable]:
-        """Figures over the rows of all ranks, in the order of user ids; collective."""
+        """Metrics over the rows of all ranks, in the order of user ids; collective."""
         user_ids, order = _gathered(self._user_ids).sort()
         if user_ids.numel() != expected or user_ids.unique().numel() != expected:
             raise RuntimeError(

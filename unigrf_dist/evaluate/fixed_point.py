@@ -47,7 +47,7 @@ def exact_norms(
     across_sum: Callable[[list[Tensor]], list[Tensor]] = lambda parts: parts,
     block_rows: int = 65536,
 ) -> list[Tensor]:
-    """L2 norms of rows, the same bits whether or not the columns of a row lie in one place.
+    """L2 norms of rows, the same bits whether or not one rank holds all columns of a row.
 
     Each row is scaled by a power of two so that its largest value fills the available bits, squares are
     summed as integers, and only the final square root rounds.
@@ -55,8 +55,9 @@ def exact_norms(
     Args:
         parts: ``[rows, columns]`` tensors; a row's columns may be split over ranks.
         width: columns of a whole row.
-        across_max: for ``[rows]`` float64 per part, the largest over all places that hold columns of the row.
-        across_sum: likewise the sum, for int64.
+        across_max: reduces ``[rows]`` float64 of each part to the largest over all ranks that hold columns of the
+            row.
+        across_sum: likewise to the sum, for int64.
         block_rows: rows widened to float64 at a time.
 
     Returns:

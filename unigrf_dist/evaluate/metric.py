@@ -1,4 +1,4 @@
-"""The figures of an evaluation as values: what is measured, how surely, and why something is not."""
+"""Metrics of an evaluation as values: value, confidence interval, and the reason where one is undefined."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Metric:
 
     Attributes:
         value: None when it is undefined on this data; ``reason`` then says why.
-        low: lower end of the interval; None when it was not asked for.
-        high: upper end.
-        reason: empty when there is a value.
+        low: lower end of the interval; None when no intervals were asked for.
+        high: upper end of the interval.
+        reason: why the events can't define it; empty when they can.
     """
 
     value: float | None
@@ -41,12 +41,12 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """All figures of one contender: the model or a baseline.
+    """All metrics of one scorer: the model or a baseline.
 
     Attributes:
-        retrieval: by name, such as ``hr@10``, ``ndcg@10``, ``mrr``.
-        ranking: by task and name: ``auc``, ``log_loss``, ``calibration``, ``ece``.
-        calibration_bins: by task.
+        retrieval: metrics by name, such as ``hr@10``, ``ndcg@10``, ``mrr``.
+        ranking: metrics by task and name: ``auc``, ``log_loss``, ``calibration``, ``ece``.
+        calibration_bins: bins by task, in ascending order of predictions.
     """
 
     retrieval: dict[str, Metric]

@@ -5,6 +5,8 @@ Legend: ``N`` users, ``R`` (re)samples of them. Weights are counts: user ``n`` i
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,7 +18,39 @@ HIT_RATE_AT = (1, 10, 50, 200)
 NDCG_AT = (10, 50, 200)
 RETRIEVAL_METRICS = (*(f"hr@{k}" for k in HIT_RATE_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
 RANKING_METRICS = ("auc", "log_loss", "calibration", "ece")
+LESS_IS_BETTER = ("log_loss", "ece")
+BEST_AT_ONE = ("calibration",)
 _NUM_BINS = 10
+
+
+def is_better(metric: str, new: float | None, old: float | None) -> bool:
+    """Whether ``new`` is a better value of ``metric`` than ``old``: the one place that knows the directions.
+
+    More is better, but for ``LESS_IS_BETTER``, and for ``BEST_AT_ONE``: these are ratios, compared by
+    ``|ln(value)|``, so that predicting twice too much and half as much are equally far from right.
+
+    Args:
+        metric: one of ``RETRIEVAL_METRICS`` or ``RANKING_METRICS``; a task in brackets changes nothing.
+        new: None and NaN are undefined, which is never better.
+        old: anything that is defined is better than an undefined one.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    name = metric.partition("[")[0]
+    if name not in (*RETRIEVAL_METRICS, *RANKING_METRICS):
+        raise ValueError(f"no metric {metric!r}; there are {', '.join((*RETRIEVAL_METRICS, *RANKING_METRICS))}")
+    if new is None or math.isnan(new):
+        return False
+    if old is None or math.isnan(old):
+        return True
+    if name in BEST_AT_ONE:
+        return _distance_from_one(new) < _distance_from_one(old)
+    return new < old if name in LESS_IS_BETTER else new > old
+
+
+def _distance_from_one(ratio: float) -> float:
+    return abs(math.log(ratio)) if ratio > 0 else math.inf
 
 
 def rank_from_counts(better: Tensor, equal: Tensor) -> Tensor:
@@ -36,7 +70,7 @@ def retrieval_metrics(ranks: Tensor, bootstrap: Bootstrap) -> dict[str, Metric]:
 
     Args:
         ranks: ``[N]`` int64, 1 is best.
-        bootstrap: of the intervals.
+        bootstrap: how the confidence intervals are made.
     """
     exact = ranks.double()
     gain = 1 / (exact + 1).log2()
@@ -59,8 +93,8 @@ def ranking_metrics(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
 
     Args:
         logits: ``[N]``.
-        labels: ``[N]``, 0 or 1; NaN where there is none: that user is left out here.
-        bootstrap: of the intervals; it resamples the users that have a label.
+        labels: ``[N]``, 0 or 1; NaN where there is none: that user is masked here.
+        bootstrap: how the confidence intervals are made; it resamples the users that have a label.
     """
     logits, labels = _labelled(logits, labels)
     logits, order = logits.sort(stable=True)
@@ -90,7 +124,7 @@ def ranking_metrics(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
 
 
 def calibration_bins(logits: Tensor, labels: Tensor) -> list[CalibrationBin]:
-    """Predictions in up to ten bins of equal counts; users without a label are left out.
+    """Predictions in up to ten bins of equal counts; users without a label are masked.
 
     Equal counts and not equal widths: rare behaviours would all fall into one bin of equal width. Equal
     predictions share a bin, so that bins are fewer where predictions repeat.
@@ -106,8 +140,8 @@ def calibration_bins(logits: Tensor, labels: Tensor) -> list[CalibrationBin]:
 
 
 def _labelled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    there = ~labels.isnan()
-    return logits[there].double(), labels[there].double()
+    valid = ~labels.isnan()
+    return logits[valid].double(), labels[valid].double()
 
 
 def _bin_of(probability: Tensor) -> Tensor:

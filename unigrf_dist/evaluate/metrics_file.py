@@ -1,4 +1,4 @@
-"""``metrics.json`` of a run: the figures of each split that was evaluated."""
+"""``metrics.json`` of a run: the metrics of each split that was evaluated."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SCHEMA = 1
 
 
 def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step: int, data: Path) -> Path:
-    """Write the figures of ``result.split``; those of the other split stay. The file is whole at any moment.
+    """Write the metrics of ``result.split`` and keep those of the other split. The file is whole at any moment.
 
     Args:
         run: the run's folder.
-        result: what was measured.
+        result: metrics of the split.
         checkpoint: name of the checkpoint that was evaluated.
         step: updates it had seen.
         data: folder of the data set.
 
     Raises:
-        UserError: the file can't be written, or what stands there is not of this program.
+        UserError: the file can't be written, or holds something other than metrics.
     """
     file = run / METRICS_FILE
     record = {
@@ -44,12 +44,12 @@ def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step:
     splits = {**read_metrics(run), result.split: record}
     partial = file.with_suffix(".json.partial")
     try:
-        # NaN is no JSON; an undefined figure is null.
+        # NaN is no JSON; an undefined metric is null.
         text = json.dumps({"schema": SCHEMA, "splits": splits}, indent=1, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(file)
     except OSError as error:
-        raise UserError(f"{file}: the figures can't be written: {error.strerror}") from error
+        raise UserError(f"{file}: the metrics can't be written: {error.strerror}") from error
     return file
 
 
@@ -69,5 +69,5 @@ def read_metrics(run: Path) -> dict[str, Any]:
         return dict(stored["splits"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file}: not the figures of this version (schema {SCHEMA}): {error}; remove it and evaluate again"
+            f"{file}: no metrics of this version (schema {SCHEMA}): {error}; remove it and evaluate again"
         ) from error

@@ -1,4 +1,4 @@
-"""The best figures that synthetic data allow, as written beside them by ``unigrf synthesize``."""
+"""The best metrics that synthetic data allow, as written beside them by ``unigrf synthesize``."""
 
 from __future__ import annotations
 

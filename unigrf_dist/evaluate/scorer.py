@@ -1,4 +1,4 @@
-"""Whatever can be evaluated: it gives each user a rank for the held-out item and a logit per ranking task."""
+"""What can be evaluated: a scorer gives each user's held-out item a rank, and a logit per ranking task."""
 
 from __future__ import annotations
 
@@ -10,25 +10,7 @@ from torch import Tensor
 
 from unigrf_dist.data import EvaluationBatch, JaggedBatch
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
-
-
-class SequenceScores(Protocol):
-    """What a model says about ``B`` sequences that end with the event to predict."""
-
-    @property
-    def queries(self) -> Tensor:
-        """``[B, D]`` fp32, hidden state after the last event before that one."""
-        ...
-
-    @property
-    def ranking_logits(self) -> Tensor:
-        """``[B, A]``, at the last event's item, its behaviour not seen."""
-        ...
-
-    @property
-    def valid(self) -> Tensor:
-        """``[B]`` bool, whether there is an event before the last one."""
-        ...
+from unigrf_dist.model.unigrf import SequenceScores
 
 
 class SequenceScorer(Protocol):
@@ -74,7 +56,7 @@ class ModelScorer:
     """A trained model.
 
     Args:
-        scorer: of the model; its weights must not change while this lives.
+        scorer: the model; its weights must not change while this object is in use.
     """
 
     def __init__(self, scorer: SequenceScorer) -> None:

@@ -7,32 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.fixed_point import exact_norms, to_fixed_point
+from unigrf_dist.model.table_shard import TableShard
 from unigrf_dist.ranks.collective import Collective
 
 SMALLEST_NORM = 1e-6
 """Vectors are normalised as ``x / max(||x||, 1e-6)``, exactly as in the loss."""
-
-
-class TableShard(Protocol):
-    """A rectangle of the item table that lies on this rank."""
-
-    @property
-    def row_offset(self) -> int: ...
-
-    @property
-    def column_offset(self) -> int: ...
-
-    @property
-    def weight(self) -> Tensor:
-        """``[rows, columns]``; columns beyond the table's width are padding."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +116,7 @@ class ShardedScores:
         return self._ranks.sum(scores)
 
     def _row_divisors(self, device: torch.device) -> list[Tensor]:
-        """``[rows]`` float64 of each part: what makes its rows length 1 or less. Found at the first use, which
+        """``[rows]`` float64 of each part: what makes its rows length 1 or less. Computed at the first use, which
         is collective, because only then a rank without shards learns its device."""
         if self._divisors is None:
             self._refuse_non_finite(device)

@@ -1,4 +1,4 @@
-"""The figures of an evaluation for the terminal: model, baselines and planted optimum side by side."""
+"""Metrics of an evaluation for the terminal: model, baselines and planted optimum side by side."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class _Section:
 
 
 def result_table(result: EvaluationResult) -> Table:
-    """One row per figure, 80 columns wide at most; the caption says how it was measured."""
+    """One row per metric, 80 columns wide at most; the caption says how it was measured."""
     table = Table(
         title=f"{result.split}: {result.num_users:,} users",
         caption=_caption(result),
         box=SIMPLE_HEAD,
         padding=(0, 1),
     )
-    table.add_column("figure", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
     table.add_column("model", justify="right", style="bold")
     level = result.protocol.get("confidence_level")
     if level:

@@ -15,7 +15,7 @@ class RunningTopK:
     Args:
         num_queries: rows.
         k: columns kept.
-        device: of the scores.
+        device: device of the scores.
     """
 
     def __init__(self, num_queries: int, k: int, device: torch.device) -> None:
@@ -41,14 +41,14 @@ def merge_top_k(scores: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _best(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Best ``k`` of ``[Q, N]`` (``N >= k``); equal scores must already stand in the order they are wanted in."""
+    """Best ``k`` of ``[Q, N]`` (``N >= k``); equal scores must already be in order of preference."""
     if scores.shape[0] == 0 or k == 0:
         return scores[:, :k], ids[:, :k]
     # topk alone may choose any of the items that share the last score; these are taken from the left.
     last = scores.topk(k, dim=1).values[:, -1:]
     better, tied = scores > last, scores == last
-    wanted = k - better.sum(1, keepdim=True)
-    chosen = better | (tied & (tied.cumsum(1) <= wanted))
+    remaining = k - better.sum(1, keepdim=True)
+    chosen = better | (tied & (tied.cumsum(1) <= remaining))
     columns = chosen.nonzero()[:, 1].view(-1, k)
     scores, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return scores, ids.gather(1, columns.gather(1, order))

@@ -1,4 +1,4 @@
-"""What the baselines know: figures per item and per task, from one pass over the training events.
+"""What the baselines are fitted to: counts per item and per task, from one pass over the training events.
 
 Legend: ``V`` items, ``A`` ranking tasks, ``E`` events.
 """
@@ -45,9 +45,9 @@ def training_statistics(
     """Stream the training events, each rank its share of the users, and sum over ranks; collective.
 
     Args:
-        dataset: to read.
+        dataset: data set to read.
         task_labels: ``[num_behaviours, A]``, NaN where a behaviour has no label.
-        rank: of this process.
+        rank: rank of this process.
         world_size: number of ranks.
     """
     num_tasks = task_labels.shape[1]
@@ -68,7 +68,7 @@ def training_statistics(
 
 
 def previous_labels(labels: Tensor, offsets: Tensor) -> Tensor:
-    """The label a user gave last before each event; missing labels are passed over.
+    """The label a user gave last before each event; missing labels are skipped.
 
     Args:
         labels: ``[E, A]``, NaN where there is none.
@@ -80,8 +80,8 @@ def previous_labels(labels: Tensor, offsets: Tensor) -> Tensor:
     num_events = labels.shape[0]
     if num_events == 0:
         return labels
-    places = torch.arange(num_events)[:, None].where(~labels.isnan(), torch.tensor(-1))
-    latest = places.cummax(dim=0).values
+    indices = torch.arange(num_events)[:, None].where(~labels.isnan(), torch.tensor(-1))
+    latest = indices.cummax(dim=0).values
     before = torch.cat([torch.full_like(latest[:1], -1), latest[:-1]])
     starts = offsets[:-1].repeat_interleave(offsets.diff())[:, None]
     return labels.gather(0, before.clamp_min(0)).where(before >= starts, torch.nan)

@@ -88,8 +88,7 @@ class SideFeatures:
     def lookup(self, batch: JaggedBatch, candidates: Tensor | None = None) -> FeatureLookup:
         """What to look up for the events of ``batch`` and, behind them, for ``[B, C]`` candidates of its users."""
         users = torch.arange(batch.num_users, device=batch.device)
-        item_ids = batch.item_ids
-        user_of_token = users.repeat_interleave(batch.lengths, output_size=batch.num_events)
+        item_ids, user_of_token = batch.item_ids, batch.user_indices
         if candidates is not None:
             item_ids = torch.cat([item_ids, candidates.clamp_min(0).flatten()])
             user_of_token = torch.cat([user_of_token, users[:, None].expand_as(candidates).flatten()])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from unigrf_dist.config.schema import TableConfig
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.cpu_adam import cpu_adam_tables
 from unigrf_dist.model.side_features import SideFeatures
+from unigrf_dist.model.table_shard import TableShard
 
 _ITEM = "item"
 _OPTIMIZERS = {
@@ -42,15 +42,6 @@ _WIDTH_MULTIPLE = 4
 # Rows drawn together at initialisation. Each block has its own seed, so that a rank draws only what it holds
 # and the table is the same on any number of ranks.
 _INIT_BLOCK_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class TableShard:
-    """The part of a table that lies on this rank: rows and columns from the two offsets on."""
-
-    row_offset: int
-    column_offset: int
-    weight: Tensor
 
 
 class ItemTable:

@@ -1,13 +1,14 @@
-"""Columns of one's own files, as the command line names them."""
+"""The column options of the command line as a ``ColumnMapping``."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from unigrf_dist.data.feature_files import ITEM_COLUMN
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.formats import MAPPED_FORMATS
-from unigrf_dist.prepare.side_features import check_names
 from unigrf_dist.prepare.source import ColumnMapping, TimeUnit
 
 _SINGLE = ("user", "item", "timestamp")
@@ -25,18 +26,18 @@ def column_mapping(
     item_features: Path | None = None,
     user_features: Path | None = None,
 ) -> ColumnMapping | None:
-    """The mapping that the column options describe; None for formats that know their columns.
+    """The mapping that the column options describe; None for formats with fixed columns.
 
     Args:
-        format: its name.
-        columns: ``MEANING=NAME``.
+        format: name of the format.
+        columns: options ``MEANING=NAME``.
         string_ids, time_unit, delimiter: see ``ColumnMapping``.
-        separators: ``NAME=CHARACTERS`` for columns of features whose text holds several values.
+        separators: options ``NAME=CHARACTERS``, for feature columns whose text holds several values.
         item_features, user_features: files of the side features.
 
     Raises:
-        UserError: an option is malformed, or a meaning is given twice; features without their file, or a file
-            without features; column options for a format that knows its own.
+        UserError: an option is malformed or repeated; features lack their file, or a file lacks features; there
+            are column options for a format with fixed columns.
     """
     if format not in MAPPED_FORMATS:
         given = (columns, string_ids, time_unit != "s", delimiter != ",", separators, item_features, user_features)
@@ -48,7 +49,7 @@ def column_mapping(
     ids, repeated = _by_meaning(columns)
     for owner, file in (("item", item_features), ("user", user_features)):
         names = repeated[f"{owner}_features"]
-        check_names(names)
+        _check_feature_names(names)
         if names and file is None:
             raise UserError(f"--column {owner}_feature={names[0]}: name its file by --{owner}-features FILE")
         if file is not None and not names:
@@ -85,7 +86,7 @@ def _by_meaning(columns: Sequence[str]) -> tuple[dict[str, str], dict[str, list[
 
 
 def _separators(options: Sequence[str], features: set[str]) -> dict[str, str]:
-    found = {}
+    by_column = {}
     for option in options:
         name, sign, characters = option.partition("=")
         if not sign or not characters or name not in features:
@@ -93,5 +94,17 @@ def _separators(options: Sequence[str], features: set[str]) -> dict[str, str]:
                 f"--separator {option}: write NAME=CHARACTERS with NAME one of the features: "
                 f"{', '.join(sorted(features)) or 'there are none'}"
             )
-        found[name] = characters
-    return found
+        by_column[name] = characters
+    return by_column
+
+
+def _check_feature_names(names: Sequence[str]) -> None:
+    """Raise UserError unless the names can name files and columns, and differ whatever their case."""
+    for name in names:
+        if not re.fullmatch(r"\w+", name) or name == ITEM_COLUMN:
+            raise UserError(
+                f"feature {name!r}: a name is made of letters, digits and _, not {ITEM_COLUMN}; rename the column"
+            )
+    folded = [name.casefold() for name in names]
+    if repeated := sorted({name for name in folded if folded.count(name) > 1}):
+        raise UserError(f"feature {repeated[0]!r} is named twice")

@@ -2,53 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from unigrf_dist.data.manifest import SkippedRows
 from unigrf_dist.errors import UserError
+from unigrf_dist.prepare.progress import Progress
 from unigrf_dist.prepare.raw_checks import RawColumn, problem_of
-from unigrf_dist.prepare.raw_csv import check_columns, csv_columns, physical_lines
+from unigrf_dist.prepare.raw_csv import physical_lines
+from unigrf_dist.prepare.scan import Scan, scan_file, user_error_of_reading
 from unigrf_dist.prepare.source import Source
-from unigrf_dist.prepare.workspace import disk_is_full
+from unigrf_dist.prepare.sql import ID_TYPES, count_rows, sql_name
 
 OnBadRow = Literal["error", "skip"]
-Progress = Callable[[str, float], None]
 
-_SAMPLE = 10
-# Rows of one file; keeps positions of different files apart.
+_MAX_SAMPLE = 10
+# More than the rows of any file; keeps positions of different files apart.
 _FILE_STRIDE = 1 << 40
-DUCK_TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
+_IS_BAD = "problem IS NOT NULL"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _BadRows:
-    """Bad rows of one file: their number, and the first ones as (line or row, what is wrong)."""
+    """Bad rows of one file.
 
-    count: int = 0
-    first: list[tuple[int, str]] = field(default_factory=list)
+    Attributes:
+        count: number of them.
+        first: (line or row, message) of the first ones.
+    """
+
+    count: int
+    first: list[tuple[int, str]]
 
 
 def load_events(
     connection: duckdb.DuckDBPyConnection, source: Source, *, on_bad_row: OnBadRow, progress: Progress
 ) -> SkippedRows:
-    """Make the table ``events(user_key, item_key, time, value_0 …, position)`` of all good rows.
+    """Make the table ``events(user_key, item_key, time, value_0 …, position, problem)`` of all good rows.
 
-    ``time`` is in microseconds; ``position`` grows in the order of files and rows.
+    ``time`` is in microseconds; ``position`` grows in the order of files and rows; ``problem`` is NULL.
+
+    Args:
+        connection: database without that table.
+        source: files to read.
+        on_bad_row: whether a bad row ends the loading or is skipped.
+        progress: gets the name of each file.
 
     Returns:
-        the rows that were left out (none with ``on_bad_row="error"``).
+        the rows that were skipped (none with ``on_bad_row="error"``).
 
     Raises:
         UserError: a file cannot be read or lacks a column, or a row is bad and ``on_bad_row`` is ``error``.
     """
-    user, item = DUCK_TYPES[source.user_type], DUCK_TYPES[source.item_type]
+    user, item = ID_TYPES[source.user_type], ID_TYPES[source.item_type]
     values = "".join(f", value_{n} DOUBLE" for n in range(len(source.behaviours)))
     connection.execute(
         f"CREATE TABLE events (user_key {user}, item_key {item}, time BIGINT{values}, "
@@ -60,60 +69,24 @@ def load_events(
         progress(f"read {file.name}", number / len(source.files))
         bad = _load_file(connection, source, file, number)
         unit = "row" if source.layout == "parquet" else "line"
-        told = [f"{file}, {unit} {line}: {what}" for line, what in bad.first]
-        if told and on_bad_row == "error":
+        messages = [f"{file}, {unit} {line}: {problem}" for line, problem in bad.first]
+        if messages and on_bad_row == "error":
             more = f" ({bad.count - 1:,} more in this file)" if bad.count > 1 else ""
-            raise UserError(f"{told[0]}{more}; mend it, or have bad rows skipped (--on-bad-row skip)")
-        count, sample = count + bad.count, (sample + told)[:_SAMPLE]
+            raise UserError(f"{messages[0]}{more}; fix it, or have bad rows skipped (--on-bad-row skip)")
+        count, sample = count + bad.count, (sample + messages)[:_MAX_SAMPLE]
     return SkippedRows(count=count, sample=sample)
 
 
 def _load_file(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, number: int) -> _BadRows:
-    try:
-        scan, types = _scan(connection, source, file)
-        _insert(connection, source, scan, types, number)
-    except duckdb.OutOfMemoryException:
-        raise
-    except (duckdb.Error, pa.ArrowException) as error:
-        if isinstance(error, duckdb.Error) and disk_is_full(error):
-            raise
-        raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())[:300]}") from error
-    return _collect_bad(connection, source, file, number)
+    with user_error_of_reading(file):
+        _insert(connection, source, scan_file(connection, file, source, keep_malformed=True), number)
+    bad = _take_bad_rows(connection, number)
+    return _with_rejected_lines(connection, source, file, bad) if source.layout == "csv" else bad
 
 
-def _scan(connection: duckdb.DuckDBPyConnection, source: Source, file: Path) -> tuple[str, dict[str, str]]:
-    """The table function that reads ``file``, and the DuckDB type of every column that is needed."""
-    path = sql_text(str(file))
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
-    texts = dict.fromkeys(source.columns, "VARCHAR")
-    if source.layout == "csv":
-        columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in csv_columns(source, file))
-        quote = "'\"'" if source.quoted else "''"
-        return (
-            f"read_csv({path}, columns={{{columns}}}, delim={sql_text(source.delimiter)}, quote={quote}, "
-            f"escape={quote}, header={source.header is None}, auto_detect=false, ignore_errors=true, "
-            "store_rejects=true)"
-        ), texts
-    if source.layout == "jsonl":
-        columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in source.columns)
-        # Lines that are no JSON come as rows of nulls, so that rows go on counting lines.
-        return (
-            f"read_json({path}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true, "
-            "maximum_object_size=67108864)"
-        ), texts
-    check_columns(file, pq.ParquetFile(file).schema_arrow.names, source.columns)
-    described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({path})").fetchall()
-    return f"read_parquet({path})", {name: kind for name, kind, *_ in described if name in texts}
-
-
-def _insert(
-    connection: duckdb.DuckDBPyConnection, source: Source, scan: str, types: dict[str, str], number: int
-) -> None:
+def _insert(connection: duckdb.DuckDBPyConnection, source: Source, scan: Scan, number: int) -> None:
     def column(name: str) -> RawColumn:
-        return RawColumn(name, sql_name(name), types[name])
+        return RawColumn(name, sql_name(name), scan.types[name])
 
     user, item, time = column(source.user), column(source.item), column(source.timestamp)
     values = [column(name) for name in source.behaviours.values()]
@@ -126,44 +99,33 @@ def _insert(
     chosen = ", ".join(check.value for check in checked)
     connection.execute(
         f"INSERT INTO events SELECT {chosen}, {number * _FILE_STRIDE} + row, {problem_of(checked)} "
-        f"FROM (SELECT row_number() OVER () AS row, {', '.join(map(sql_name, source.columns))} FROM {scan})"
+        f"FROM (SELECT row_number() OVER () AS row, {', '.join(map(sql_name, source.columns))} FROM {scan.sql})"
     )
 
 
-def _collect_bad(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, number: int) -> _BadRows:
-    rows = connection.execute(
-        f"SELECT position - {number * _FILE_STRIDE}, problem FROM events WHERE problem IS NOT NULL "
-        f"ORDER BY position LIMIT {_SAMPLE}"
+def _take_bad_rows(connection: duckdb.DuckDBPyConnection, number: int) -> _BadRows:
+    """Remove the bad rows of file ``number``, the last one inserted, from the table."""
+    first = connection.execute(
+        f"SELECT position - {number * _FILE_STRIDE}, problem FROM events WHERE {_IS_BAD} "
+        f"ORDER BY position LIMIT {_MAX_SAMPLE}"
     ).fetchall()
-    bad = _BadRows(_scalar(connection, "SELECT count(*) FROM events WHERE problem IS NOT NULL"), rows)
-    if bad.count:
-        connection.execute("DELETE FROM events WHERE problem IS NOT NULL")
-    if source.layout != "csv":
-        return bad
+    count = count_rows(connection, f"events WHERE {_IS_BAD}") if first else 0
+    if count:
+        connection.execute(f"DELETE FROM events WHERE {_IS_BAD}")
+    return _BadRows(count, first)
+
+
+def _with_rejected_lines(
+    connection: duckdb.DuckDBPyConnection, source: Source, file: Path, bad: _BadRows
+) -> _BadRows:
+    """The bad rows by line instead of row, together with the lines that DuckDB could not even split."""
     rejected = connection.execute(
         "SELECT line, any_value(error_message), any_value(csv_line) FROM reject_errors GROUP BY line ORDER BY line"
     ).fetchall()
     connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
-    records = {line for line, *_ in rejected}
-    lines = physical_lines(file, [row for row, _ in rows], records, source)
+    lines = physical_lines(file, [row for row, _ in bad.first], {line for line, *_ in rejected}, source)
     malformed = [
-        (line, f"{message.rstrip('.')}: {text.strip()[:60]!r}") for line, message, text in rejected[:_SAMPLE]
+        (line, f"{message.rstrip('.')}: {text.strip()[:60]!r}") for line, message, text in rejected[:_MAX_SAMPLE]
     ]
-    told = [(line, problem) for line, (_, problem) in zip(lines, rows, strict=True)]
-    return _BadRows(bad.count + len(rejected), sorted(told + malformed)[:_SAMPLE])
-
-
-def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def sql_text(value: str) -> str:
-    """A string as a literal of SQL."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def sql_name(value: str) -> str:
-    """A column's name as SQL."""
-    return '"' + value.replace('"', '""') + '"'
+    by_line = [(line, problem) for line, (_, problem) in zip(lines, bad.first, strict=True)]
+    return _BadRows(bad.count + len(rejected), sorted(by_line + malformed)[:_MAX_SAMPLE])

@@ -1,4 +1,4 @@
-"""``unigrf inspect``: what a data set holds, as a table and as a picture."""
+"""``unigrf inspect``: statistics of a data set, as a table and as a picture."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 _TIME_BINS = 48
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
-_MAX_SHARES = 24
+_MAX_BEHAVIOURS = 24
 _COLOUR = "#3465a4"
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a data set holds.
+    """Statistics of a data set.
 
     Attributes:
-        path: its folder.
-        manifest: of it.
+        path: folder of the data set.
+        manifest: content of its ``manifest.json``.
         lengths: ``[num_users]`` int64, events of each user.
         item_counts: ``[num_items]`` int64, training events of each item.
-        time_edges: ``[bins + 1]`` seconds.
-        time_counts: ``[bins]`` events in each span of time.
+        time_edges: ``[bins + 1]`` float64, edges of the time histogram in seconds.
+        time_counts: ``[bins]`` int64, events of each bin.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Inspection:
 
 
 def examine(dataset: Dataset) -> Inspection:
-    """Read a data set once, row group by row group.
+    """Compute the statistics in one pass over the row groups.
 
     Raises:
         UserError: a shard cannot be read.
@@ -72,12 +72,12 @@ def examine(dataset: Dataset) -> Inspection:
 
 
 def behaviour_shares(manifest: Manifest) -> list[tuple[str, float]]:
-    """Share of the events that have each named value, as (``name = value``, share); zeros of flags left out."""
+    """Share of the events with each behaviour value, as (``name = value``, share); zeros of flags are omitted."""
     shares: dict[tuple[str, float], float] = {}
     for behaviour, count in zip(manifest.behaviours, manifest.behaviour_counts, strict=True):
         for named in behaviour.items():
             shares[named] = shares.get(named, 0.0) + count / manifest.num_events
-    values = {name: {value for known, value in shares if known == name} for name, _ in shares}
+    values = {name: {value for other, value in shares if other == name} for name, _ in shares}
     return [
         (f"{name} = {value:g}", share)
         for (name, value), share in sorted(shares.items())
@@ -86,7 +86,7 @@ def behaviour_shares(manifest: Manifest) -> list[tuple[str, float]]:
 
 
 def inspection_table(inspection: Inspection) -> Table:
-    """The inspection as a table for the terminal."""
+    """The statistics as a table for the terminal."""
     table = Table(title=Text(str(inspection.path)), show_header=False, title_justify="left")
     for name, value in manifest_facts(inspection.manifest):
         table.add_row(name, Text(value))
@@ -99,10 +99,10 @@ def inspection_table(inspection: Inspection) -> Table:
         table.add_row(f"  users of {label}", f"{users:>9,}  {share:6.1%} {'█' * round(30 * share)}")
     table.add_section()
     shares = behaviour_shares(inspection.manifest)
-    for label, share in shares[:_MAX_SHARES]:
+    for label, share in shares[:_MAX_BEHAVIOURS]:
         table.add_row(label, f"{'':9}  {share:6.1%} {'█' * round(30 * share)}")
-    if len(shares) > _MAX_SHARES:
-        table.add_row("", f"and {len(shares) - _MAX_SHARES} more values")
+    if len(shares) > _MAX_BEHAVIOURS:
+        table.add_row("", f"and {len(shares) - _MAX_BEHAVIOURS} more values")
     return table
 
 
@@ -139,7 +139,7 @@ def _row_groups(dataset: Dataset) -> Iterator[Sequences]:
 
 
 def _length_histogram(lengths: NDArray[np.int64]) -> list[tuple[str, int]]:
-    """Users by the power of two below their number of events."""
+    """Users in bins of lengths ``2^k`` to ``2^(k+1) - 1``, as (label, users); empty bins are omitted."""
     counts = np.bincount(np.log2(lengths).astype(np.int64))
     return [
         (f"{2**k}" if k == 0 else f"{2**k} to {2 ** (k + 1) - 1}", int(users))
@@ -153,7 +153,7 @@ def _quantile_name(quantile: float) -> str:
 
 
 def _draw_lengths(axis: Axes, lengths: NDArray[np.int64]) -> None:
-    # Bars between whole numbers, so that short histories leave no gaps.
+    # Edges between whole numbers, so that short histories leave no gaps.
     edges = np.unique(np.rint(np.geomspace(max(lengths.min(), 1), lengths.max() + 1, 40))) - 0.5
     axis.hist(lengths, bins=edges.tolist(), color=_COLOUR)
     axis.axvline(float(np.median(lengths)), color="black", linewidth=1, linestyle="--", label="median")
@@ -162,7 +162,7 @@ def _draw_lengths(axis: Axes, lengths: NDArray[np.int64]) -> None:
 
 
 def _draw_behaviours(axis: Axes, manifest: Manifest) -> None:
-    labels, shares = zip(*behaviour_shares(manifest)[:_MAX_SHARES], strict=True)
+    labels, shares = zip(*behaviour_shares(manifest)[:_MAX_BEHAVIOURS], strict=True)
     axis.barh(labels, [100 * share for share in shares], color=_COLOUR)
     axis.invert_yaxis()
     axis.set(xlabel="% of events", title="Behaviours")
@@ -178,7 +178,7 @@ def _draw_times(axis: Axes, inspection: Inspection) -> None:
         axis.xaxis_date()
         axis.tick_params(axis="x", rotation=30)
     except (ValueError, OverflowError, OSError):
-        # One's own data may count time from elsewhere.
+        # Times of user-provided data need not count from 1970.
         pass
     axis.stairs(inspection.time_counts, edges, fill=True, color=_COLOUR)
     axis.set(ylabel="events", title=f"Events over time ({unit})")

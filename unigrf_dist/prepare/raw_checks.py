@@ -1,4 +1,4 @@
-"""What a raw value must be, in SQL: its checked form, and in words what is wrong with it."""
+"""Checks of raw values in SQL: the value in its final type, and a message for what is wrong with it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from unigrf_dist.data.manifest import IdType
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.source import TimeUnit
+from unigrf_dist.prepare.sql import sql_text
 
 MICROSECONDS_PER_SECOND = 1_000_000
 _MICROSECONDS: dict[TimeUnit, int] = {"s": MICROSECONDS_PER_SECOND, "ms": 1_000, "us": 1}
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 _INTEGERS |= {f"U{name}" for name in _INTEGERS}
-_FLOATS = {"FLOAT", "DOUBLE"}
-# 9999-12-31: what lies beyond it, or as far before 1970, is another unit taken for this one.
+# 9999-12-31: a time beyond it, or as far before 1970, means that the unit is another.
 _LAST_SECOND = 253_402_300_799
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A value in SQL.
+    """A checked value, as SQL expressions.
 
     Attributes:
-        value: its checked form, NULL when it is bad.
-        problems: (condition, words) in the order of looking; a bad value meets at least one condition.
+        value: the value in its final type, NULL if it is bad.
+        problems: (condition, message) in the order of checking; a bad value meets at least one condition.
     """
 
     value: str
@@ -33,20 +33,24 @@ class Checked:
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column as it is in the file.
+    """A column of a raw file.
 
     Attributes:
-        name: in the file.
-        sql: the name as an SQL expression.
-        kind: DuckDB's type.
+        name: its name in the file, for messages.
+        sql: SQL expression of its values.
+        kind: DuckDB's type of it.
     """
 
     name: str
     sql: str
     kind: str
 
-    def as_id(self, kind: str | IdType) -> Checked:
-        """An id: an integer in [0, 2^63), or text."""
+    def as_id(self, kind: IdType) -> Checked:
+        """An id: an integer in [0, 2^63), or text.
+
+        Raises:
+            UserError: ids are to be integers and the column has another type.
+        """
         if kind == "string":
             text = f"CAST({self.sql} AS VARCHAR)"
             return Checked(text, [self._empty()])
@@ -54,7 +58,11 @@ class RawColumn:
         return Checked(integer.value, [*integer.problems, self._says(f"{integer.value} < 0", "is negative")])
 
     def as_time(self, unit: TimeUnit) -> Checked:
-        """A point in time, in microseconds."""
+        """A time, in microseconds since 1970.
+
+        Raises:
+            UserError: the column is neither of an integer or TIMESTAMP type nor text.
+        """
         if self.kind.startswith("TIMESTAMP") or self.kind == "DATE":
             return Checked(f"epoch_us({self.sql})", [self._empty()])
         integer = self._integer("timestamps must be integers or of a TIMESTAMP type")
@@ -67,7 +75,7 @@ class RawColumn:
         )
 
     def as_number(self, limits: tuple[float, float] | None) -> Checked:
-        """A finite number within ``limits``."""
+        """A finite number within ``limits``, both ends included."""
         value = f"TRY_CAST({self.sql} AS DOUBLE)"
         problems = [self._empty(), self._says(f"{value} IS NULL", "is no number")]
         problems.append(self._says(f"NOT isfinite({value})", "is not finite"))
@@ -96,16 +104,14 @@ class RawColumn:
         )
 
     def _empty(self) -> tuple[str, str]:
-        name = self.name.replace("'", "''")
-        return f"coalesce(CAST({self.sql} AS VARCHAR), '') = ''", f"'column {name} is empty'"
+        return f"coalesce(CAST({self.sql} AS VARCHAR), '') = ''", sql_text(f"column {self.name} is empty")
 
-    def _says(self, condition: str, words: str) -> tuple[str, str]:
-        name = self.name.replace("'", "''")
-        shown = f"left(CAST({self.sql} AS VARCHAR), 40)"
-        return condition, f"'column {name}: ''' || {shown} || ''' {words}'"
+    def _says(self, condition: str, message: str) -> tuple[str, str]:
+        before, after = sql_text(f"column {self.name}: '"), sql_text(f"' {message}")
+        return condition, f"{before} || left(CAST({self.sql} AS VARCHAR), 40) || {after}"
 
 
 def problem_of(values: Sequence[Checked]) -> str:
-    """SQL for the first problem among ``values`` in words, NULL when all are good."""
-    cases = [f"WHEN {condition} THEN {words}" for value in values for condition, words in value.problems]
+    """SQL of the message for the first problem among ``values``, NULL if all are good."""
+    cases = [f"WHEN {condition} THEN {message}" for value in values for condition, message in value.problems]
     return f"CASE {' '.join(cases)} END"

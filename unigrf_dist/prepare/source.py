@@ -1,11 +1,11 @@
-"""``Source``: all that a raw format has to say about itself."""
+"""``Source``: a format's description of its raw files; from it, reading is the same for all formats."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from unigrf_dist.data.manifest import IdType
 from unigrf_dist.errors import UserError
@@ -14,20 +14,28 @@ Layout = Literal["csv", "jsonl", "parquet"]
 TimeUnit = Literal["s", "ms", "us"]
 
 
-class Delimited(Protocol):
-    """How files are written; see ``Source``."""
+@dataclass(frozen=True, kw_only=True)
+class RawTable:
+    """How a table file is written. ``csv`` and ``jsonl`` may be compressed (``.gz``).
+
+    Attributes:
+        layout: kind of the file.
+        delimiter: csv only, 1 to 4 characters.
+        header: csv only; names of the columns when the file has no header line.
+        quoted: csv only; whether fields may be in double quotes.
+        encoding: csv only; ``utf-8`` or ``latin-1``.
+    """
+
+    layout: Layout
+    delimiter: str = ","
+    header: Sequence[str] | None = None
+    quoted: bool = True
+    encoding: str = "utf-8"
 
     @property
-    def delimiter(self) -> str: ...
-
-    @property
-    def header(self) -> Sequence[str] | None: ...
-
-    @property
-    def quoted(self) -> bool: ...
-
-    @property
-    def columns(self) -> list[str]: ...
+    def columns(self) -> list[str]:
+        """Names of the columns that are read, without repetitions."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +43,9 @@ class FeatureColumn:
     """Where the values of a categorical side feature are read.
 
     Attributes:
-        column: of the file. Lists of a Parquet file are several values.
-        separator: between several values in one text; None if there is one.
-        pattern: regular expression whose first group is the value; the whole text if None.
+        column: name of the column in the file. A list in a Parquet file holds several values.
+        separator: characters between several values in one text; None if a text is one value.
+        pattern: regular expression whose first group is the value; None if the whole text is.
     """
 
     column: str
@@ -46,55 +54,41 @@ class FeatureColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureSource:
+class FeatureSource(RawTable):
     """A file with side features, one row for each item or user.
 
     Attributes:
-        file: csv or Parquet.
-        layout: of it.
+        file: the file.
         key: column of the raw ids.
-        features: by name.
-        delimiter, header, quoted: csv only; see ``Source``.
-        encoding: csv only; ``utf-8`` or ``latin-1``.
+        features: column of every feature, by the feature's name.
     """
 
     file: Path
-    layout: Literal["csv", "parquet"]
     key: str
     features: Mapping[str, FeatureColumn]
-    delimiter: str = ","
-    header: Sequence[str] | None = None
-    quoted: bool = True
-    encoding: str = "utf-8"
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read."""
         return list(dict.fromkeys((self.key, *(feature.column for feature in self.features.values()))))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Raw files and the meaning of their columns.
+class Source(RawTable):
+    """Files of raw events, all written alike, and the meaning of their columns.
 
     Attributes:
-        files: in the order in which their rows count as recorded.
-        layout: of every file. ``csv`` and ``jsonl`` may be compressed (``.gz``).
-        user, item, timestamp: columns.
-        behaviours: column of every behaviour value, by the value's name; none means that an event is all there
-            is to say, and becomes ``{"event": 1}``.
-        limits: smallest and largest value a behaviour may have.
-        user_type, item_type: integers must lie in [0, 2^63); strings must not be empty.
-        time_unit: of ``timestamp``, whose values are integers.
-        delimiter: csv only, 1 to 4 characters.
-        header: csv only; names of the columns when the files have no header line.
-        quoted: csv only; whether fields may stand in double quotes.
-        item_features, user_features: where the side features are; None if there are none.
-        notes: what the user should know about what was or was not found, one line each.
+        files: files in the order in which their rows were recorded, which decides between events of equal time.
+        user, item, timestamp: names of the columns.
+        behaviours: column of every behaviour value, by the value's name. Without any, every event has the
+            behaviour ``{"event": 1}``.
+        limits: smallest and largest value a behaviour may have; None for any finite number.
+        user_type, item_type: types of the raw ids: integers in [0, 2^63), or non-empty strings.
+        time_unit: unit of integer timestamps.
+        item_features, user_features: files of the side features; None if there are none.
+        notes: remarks for the user on which files were or were not there, one line each.
     """
 
     files: Sequence[Path]
-    layout: Layout
     user: str
     item: str
     timestamp: str
@@ -103,33 +97,29 @@ class Source:
     user_type: IdType = "int64"
     item_type: IdType = "int64"
     time_unit: TimeUnit = "s"
-    delimiter: str = ","
-    header: Sequence[str] | None = None
-    quoted: bool = True
     item_features: FeatureSource | None = None
     user_features: FeatureSource | None = None
     notes: Sequence[str] = ()
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read."""
         return list(dict.fromkeys((self.user, self.item, self.timestamp, *self.behaviours.values())))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnMapping:
-    """What the columns of one's own ``csv`` or ``parquet`` files mean.
+    """The meaning of the columns of ``csv`` or ``parquet`` files, as the user gives it.
 
     Attributes:
-        user, item, timestamp: columns.
-        behaviours: columns with numbers that describe the event, such as a rating or a click; may be none.
-        string_ids: user and item ids are text and not integers.
-        time_unit: seconds, milliseconds or microseconds.
-        delimiter: of csv files.
-        item_features, user_features: columns of the files of side features, which have the ids in columns named
-            like those of the events.
-        separators: of the columns among those whose text holds several values.
-        item_file, user_file: those files, csv or Parquet.
+        user, item, timestamp: names of the columns.
+        behaviours: columns with numbers that describe the event, such as a rating or a click; may be empty.
+        string_ids: whether user and item ids are text instead of integers.
+        time_unit: unit of integer timestamps: seconds, milliseconds or microseconds.
+        delimiter: characters between the columns of csv files.
+        item_features, user_features: feature columns of ``item_file`` and ``user_file``, which hold the ids under
+            the same column names as the events.
+        separators: characters between the values of a feature column whose text holds several, by column.
+        item_file, user_file: files of the side features, csv or Parquet.
     """
 
     user: str = "user_id"
@@ -146,7 +136,7 @@ class ColumnMapping:
     user_file: Path | None = None
 
     def as_arguments(self) -> dict[str, str]:
-        """What a manifest says of the columns of events, in the words of the command line."""
+        """The mapping of the event columns as ``Manifest.arguments``, named as on the command line."""
         columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
         named = {f"column {meaning}": name for meaning, name in columns.items()}
         if self.behaviours:
@@ -155,10 +145,14 @@ class ColumnMapping:
 
 
 def find_files(raw: Path, *patterns: str) -> list[Path]:
-    """The raw files: ``raw`` itself, or those in the folder ``raw`` that match the first pattern that any match.
+    """The raw files: ``raw`` itself, or the files of the folder ``raw`` that match.
+
+    Args:
+        raw: file or folder.
+        patterns: glob patterns in order of preference; the first that matches any file decides.
 
     Raises:
-        UserError: there are none.
+        UserError: ``raw`` does not exist, or no file of the folder matches.
     """
     if raw.is_file():
         return [raw]

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Folders that are written atomically: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from unigrf_dist.errors import UserError
 
 @contextmanager
 def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary folder beside ``out`` to fill; it becomes ``out`` when the block ends well.
+    """Yield a temporary folder beside ``out`` to fill; it is renamed to ``out`` when the block succeeds.
 
-    Whatever goes wrong inside, an interrupt included, the temporary folder is removed and ``out`` is as it was.
+    On any exception, an interrupt included, the temporary folder is removed and ``out`` stays as it was.
 
     Args:
-        out: folder to make. An empty one may be there.
+        out: folder to make. An empty one may exist.
         overwrite: replace ``out`` even if it holds something.
 
     Raises:
@@ -42,7 +42,7 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def user_error_of_disk(out: Path) -> Iterator[None]:
-    """Turn what the operating system says against writing ``out`` into a UserError."""
+    """Turn a full disk and missing permissions while writing ``out`` into a UserError."""
     try:
         yield
     except OSError as error:

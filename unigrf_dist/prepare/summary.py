@@ -1,4 +1,4 @@
-"""What making a data set came to, and how to show it."""
+"""Summary of a data set that was just made, as data and as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class DatasetSummary:
     """A data set that was just made.
 
     Attributes:
-        path: its folder.
-        manifest: as written there.
-        seconds: it took.
-        notes: what else the user should know, one line each.
+        path: folder of the data set.
+        manifest: content of its ``manifest.json``.
+        seconds: wall-clock time of making it.
+        notes: further remarks for the user, one line each.
     """
 
     path: Path
@@ -43,7 +43,7 @@ def summary_table(summary: DatasetSummary) -> Table:
 
 
 def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
-    """What a reader wants to know of a manifest, as (name, value) in words."""
+    """The main facts of a manifest as (name, value) for the terminal."""
     facts = [
         ("source", manifest.source),
         ("users", f"{manifest.num_users:,}"),
@@ -75,5 +75,5 @@ def _day(seconds: int) -> str:
     try:
         return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d")
     except (ValueError, OverflowError, OSError):
-        # Generic data may count time from elsewhere.
+        # Times of user-provided data need not count from 1970.
         return f"{seconds} s"

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class UserChunk:
-    """Whole users.
+    """Consecutive users with all their events.
 
     Attributes:
-        raw_user_ids: ``[U]``.
-        lengths: ``[U]`` int64, events of each.
-        item_ids, behaviours, timestamps: ``[E]``, oldest first within a user.
-        num_unsorted_users: users whose events did not come in this order.
+        raw_user_ids: ``[U]`` int64 or string.
+        lengths: ``[U]`` int64, events of each user.
+        item_ids: ``[E]`` int64, dense item ids, oldest event first within a user.
+        behaviours: ``[E]`` int16 codes.
+        timestamps: ``[E]`` int64, seconds.
+        num_unsorted_users: users whose raw events were in another order.
     """
 
     raw_user_ids: pa.Array
@@ -31,47 +33,48 @@ class UserChunk:
 
 
 def user_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[UserChunk]:
-    """Regroup sorted events.
+    """Regroup sorted events into chunks of whole users.
 
     Args:
-        batches: columns raw user, item id, behaviour code, timestamp, position in the raw files; sorted by user,
-            then as they are to be written.
+        batches: record batches with the columns raw user, item id, behaviour code, timestamp and position in the
+            raw files; sorted by user, and within a user in the order to be written.
     """
-    waiting: list[pa.RecordBatch] = []
+    pending: list[pa.RecordBatch] = []
     for batch in batches:
         if not batch.num_rows:
             continue
         users = batch.column(0)
-        # Where the last user begins, who may go on in the next batch.
+        # The last user may go on in the next batch: hold it back.
         last = pc.index(users, users[-1]).as_py()
         if last:
-            yield _chunk(pa.Table.from_batches([*waiting, batch.slice(0, last)]))
-            waiting = []
-        waiting.append(batch.slice(last))
-    if waiting:
-        yield _chunk(pa.Table.from_batches(waiting))
+            yield _chunk(pa.Table.from_batches([*pending, batch.slice(0, last)]))
+            pending = []
+        pending.append(batch.slice(last))
+    if pending:
+        yield _chunk(pa.Table.from_batches(pending))
 
 
 class RowFeed:
-    """Hands out the rows of a stream of batches, as many at a time as are asked for.
+    """Hands out the rows of a stream of batches in portions of any size.
 
     Args:
-        batches: at least as many rows as will be taken; none at all stands for rows without columns.
+        batches: record batches with at least as many rows as will be taken; no batch at all stands for rows
+            without columns.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         self._batches = iter(batches)
-        self._rest: pa.Table | None = None
+        self._remaining: pa.Table | None = None
 
     def take(self, rows: int) -> list[pa.Array]:
-        """Columns of the next ``rows`` rows."""
-        while self._rest is None or self._rest.num_rows < rows:
+        """Columns of the next ``rows`` rows; no columns once the batches are used up."""
+        while self._remaining is None or self._remaining.num_rows < rows:
             batch = next(self._batches, None)
             if batch is None:
                 return []
             more = pa.Table.from_batches([batch])
-            self._rest = more if self._rest is None else pa.concat_tables([self._rest, more])
-        taken, self._rest = self._rest.slice(0, rows), self._rest.slice(rows)
+            self._remaining = more if self._remaining is None else pa.concat_tables([self._remaining, more])
+        taken, self._remaining = self._remaining.slice(0, rows), self._remaining.slice(rows)
         return [column.combine_chunks() for column in taken.columns]
 
 

@@ -1,4 +1,4 @@
-"""The DuckDB database in which a data set is prepared: bounded memory, spilling to disk, gone afterwards."""
+"""The temporary DuckDB database in which a data set is prepared: bounded memory, spilling to disk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from unigrf_dist.errors import UserError
 
 @contextmanager
 def workspace(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database on disk in ``folder``, which is made now and removed at the end.
+    """A database on disk in ``folder``, which is created on entry and removed on exit.
 
     Args:
-        folder: must not exist.
-        memory_limit: DuckDB's, such as ``2GB``.
+        folder: folder to create; it must not exist.
+        memory_limit: DuckDB's memory limit, such as ``2GB``.
 
     Raises:
-        UserError: the limit is no size, or too small for the work.
+        UserError: the memory limit is not a size, or too small for the data.
         OSError: the disk is full.
     """
     folder.mkdir()
@@ -51,7 +51,7 @@ def arrow_batches(connection: duckdb.DuckDBPyConnection, query: str, rows: int) 
 
 
 def disk_is_full(error: duckdb.Error) -> bool:
-    """Whether DuckDB failed for want of disk space; it says so in words only."""
+    """Whether DuckDB failed for lack of disk space, which only its message tells."""
     return any(words in str(error) for words in ("No space left", "max_temp_directory_size"))
 
 

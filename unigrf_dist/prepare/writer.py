@@ -1,4 +1,4 @@
-"""Writes the files of a data set, chunk of users by chunk of users."""
+"""``DatasetWriter``: writes the files of a data set from chunks of users."""
 
 from __future__ import annotations
 
@@ -35,11 +35,14 @@ _ITEMS_PER_ROW_GROUP = 1 << 20
 
 @dataclass
 class Counts:
-    """What the manifest tells about the events written so far.
+    """Counts for the manifest over the events written so far.
 
     Attributes:
-        behaviours: ``[num_behaviours]`` events of each code.
-        item_training_events: ``[num_items]`` training events of each item.
+        behaviours: ``[num_behaviours]`` int64, events of each code.
+        item_training_events: ``[num_items]`` int64, training events of each item.
+        users, events: number of users and of all their events.
+        training_only_users: users with too few events to hold any out.
+        first_timestamp, last_timestamp: range of the event times, in seconds.
     """
 
     behaviours: NDArray[np.int64]
@@ -57,7 +60,7 @@ class Counts:
         behaviours: NDArray[np.int16],
         timestamps: NDArray[np.int64],
     ) -> None:
-        """Count whole users, at least one."""
+        """Count the events of whole users, at least one; see ``DatasetWriter.add``."""
         self.users += len(lengths)
         self.events += len(items)
         self.training_only_users += int((~has_held_out(lengths)).sum())
@@ -71,16 +74,22 @@ class Counts:
 
 
 class DatasetWriter:
-    """Numbers users, cuts them into row groups and shards, counts, and writes the manifest.
+    """Assigns dense user ids, fills row groups and shards, counts, and writes the manifest.
 
     Args:
-        folder: of the data set; empty.
+        folder: folder of the data set; empty.
         num_items: size of the item vocabulary.
         behaviours: named values of every behaviour code.
         raw_user_type, raw_item_type: types of the raw ids.
-        row_group_users: users of a row group, the smallest piece that ranks share.
+        row_group_users: users of a row group, the unit in which data is read.
         shard_users: users of a shard, rounded up to whole row groups.
         user_features: names of the users' side features.
+
+    Attributes:
+        counts: counts over all users added so far.
+
+    Raises:
+        UserError: ``row_group_users`` or ``shard_users`` is below 1.
     """
 
     def __init__(
@@ -114,10 +123,10 @@ class DatasetWriter:
                 *((user_column(name), pa.int32()) for name in user_features),
             ]
         )
-        # A dictionary of ids or times would be as large as the data.
+        # Dictionary encoding pays for repetitive columns only: one of ids or times would be as large as the data.
         self._repetitive = ["behaviours.list.element", *map(user_column, user_features)]
-        self._waiting: list[pa.Table] = []
-        self._num_waiting = 0
+        self._buffered: list[pa.Table] = []
+        self._num_buffered = 0
         self._shards: list[ShardRecord] = []
         self._open: pq.ParquetWriter | None = None
         self._open_users = self._open_events = 0
@@ -143,18 +152,20 @@ class DatasetWriter:
 
         Args:
             raw_user_ids: ``[U]``, ascending over all calls.
-            lengths: ``[U]`` events of each user, at least 1.
-            item_ids, behaviours, timestamps: ``[E]`` events of all users, oldest first within a user.
-            user_features: ``[U]`` codes under each side feature.
+            lengths: ``[U]`` int64, events of each user, at least 1.
+            item_ids: ``[E]`` int64, dense item ids of all users' events, oldest first within a user.
+            behaviours: ``[E]`` int16 codes.
+            timestamps: ``[E]`` int64, seconds.
+            user_features: ``[U]`` codes under each side feature of the users, in the order of the constructor.
         """
         user_ids = pa.array(np.arange(self.counts.users, self.counts.users + len(lengths)))
         offsets = pa.array(offsets_of(lengths).astype(np.int32))
         lists = [pa.ListArray.from_arrays(offsets, pa.array(v)) for v in (item_ids, behaviours, timestamps)]
         self.counts.add(lengths, item_ids, behaviours, timestamps)
         columns = [user_ids, raw_user_ids, *lists, *user_features]
-        self._waiting.append(pa.Table.from_arrays(columns, schema=self._schema))
-        self._num_waiting += len(lengths)
-        self._write(self._num_waiting // self._row_group_users * self._row_group_users)
+        self._buffered.append(pa.Table.from_arrays(columns, schema=self._schema))
+        self._num_buffered += len(lengths)
+        self._write(self._num_buffered // self._row_group_users * self._row_group_users)
 
     def finish(
         self,
@@ -167,13 +178,16 @@ class DatasetWriter:
         features: Sequence[FeatureRecord] = (),
         item_features: FileRecord | None = None,
     ) -> Manifest:
-        """Write what waits, the item dictionary and the manifest.
+        """Write the buffered users, the item dictionary and the manifest.
 
         Args:
-            raw_item_ids: raw ids in the order of the item ids, in chunks.
-            source, arguments, num_unsorted_users, skipped_rows, features, item_features: for the manifest.
+            raw_item_ids: raw ids by ascending item id, in chunks.
+            source, arguments, num_unsorted_users, skipped_rows, features, item_features: see ``Manifest``.
+
+        Returns:
+            the manifest as written.
         """
-        self._write(self._num_waiting)
+        self._write(self._num_buffered)
         self._close_shard()
         counts = self.counts
         manifest = Manifest(
@@ -204,14 +218,14 @@ class DatasetWriter:
     def _write(self, num_users: int) -> None:
         if not num_users:
             return
-        waiting = pa.concat_tables(self._waiting)
+        buffered = pa.concat_tables(self._buffered)
         written = 0
         while written < num_users:
             count = min(num_users - written, self._shard_users - self._open_users)
-            self._write_to_shard(waiting.slice(written, count))
+            self._write_to_shard(buffered.slice(written, count))
             written += count
-        self._waiting = [waiting.slice(written)]
-        self._num_waiting -= written
+        self._buffered = [buffered.slice(written)]
+        self._num_buffered -= written
 
     def _write_to_shard(self, users: pa.Table) -> None:
         if self._open is None:

@@ -1,4 +1,4 @@
-"""The commands that make and show data sets: prepare, synthesize, inspect."""
+"""The commands on data sets: prepare, synthesize, inspect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from unigrf_dist.prepare.ingest import Progress
+from unigrf_dist.prepare.progress import Progress
 
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write; it appears only when all went well.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it holds something.")]
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    format: Annotated[str, typer.Argument(help="Raw format; a wrong name lists those there are.")],
+    format: Annotated[str, typer.Argument(help="Raw format; an unknown name lists all formats.")],
     raw: Annotated[Path, typer.Option(help="Raw file, or the folder that holds the format's files.")],
     out: OutFolder,
     on_bad_row: Annotated[
@@ -47,7 +47,7 @@ def prepare(
     ] = None,
     separator: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=CHARACTERS", help="csv, parquet: what parts the values of an item feature."),
+        typer.Option(metavar="NAME=CHARACTERS", help="csv, parquet: separator of the values of an item feature."),
     ] = None,
     string_ids: Annotated[bool, typer.Option("--string-ids", help="csv, parquet: ids are text.")] = False,
     time_unit: Annotated[
@@ -98,7 +98,7 @@ def synthesize(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw interactions with a planted structure, whose best possible figures are known."""
+    """Draw interactions with a planted structure, whose best possible metrics are known."""
     from rich.console import Console
 
     from unigrf_dist.prepare.summary import summary_table
@@ -120,7 +120,7 @@ def synthesize(
 def inspect(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     picture: Annotated[
-        Path | None, typer.Option(help="PNG file to draw; inspect.png in the folder if left out.")
+        Path | None, typer.Option(help="PNG file to draw; inspect.png in the folder by default.")
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Also compare every file's SHA-256.")] = False,
 ) -> None:
@@ -130,10 +130,10 @@ def inspect(
     from unigrf_dist.data.dataset import open_dataset
     from unigrf_dist.prepare.inspect import draw_picture, examine, inspection_table
 
-    found = examine(open_dataset(folder, verify=verify))
+    inspection = examine(open_dataset(folder, verify=verify))
     console = Console()
-    console.print(inspection_table(found))
-    console.print(f"picture: {draw_picture(found, picture or folder / 'inspect.png')}")
+    console.print(inspection_table(inspection))
+    console.print(f"picture: {draw_picture(inspection, picture or folder / 'inspect.png')}")
 
 
 @contextmanager
@@ -143,9 +143,9 @@ def _progress_bar() -> Iterator[Progress]:
     with Bar(transient=True) as bar:
         tasks: dict[str, int] = {}
 
-        def report(what: str, share: float) -> None:
-            if what not in tasks:
-                tasks[what] = int(bar.add_task(what, total=1.0))
-            bar.update(tasks[what], completed=share)  # type: ignore[arg-type]
+        def report(phase: str, share: float) -> None:
+            if phase not in tasks:
+                tasks[phase] = int(bar.add_task(phase, total=1.0))
+            bar.update(tasks[phase], completed=share)  # type: ignore[arg-type]
 
         yield report

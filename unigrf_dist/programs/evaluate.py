@@ -1,18 +1,52 @@
-"""One rank of an evaluation: ``deepspeed --module unigrf_dist.evaluate --run DIR [--split test]``."""
+"""``unigrf evaluate``, and one rank of it: ``deepspeed --module unigrf_dist.programs.evaluate --run DIR``."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from unigrf_dist.errors import UserError
 from unigrf_dist.ranks.worker import run_worker
+
+_SPLITS = ("test", "validation")
+
+
+def launch_evaluation(
+    run: Path, *, split: str = "test", checkpoint: str = "best", ranks: int = 1, overrides: Sequence[str] = ()
+) -> int:
+    """Evaluate a run on ``ranks`` ranks of this machine.
+
+    Args:
+        run: the run's folder.
+        split: ``test`` or ``validation``.
+        checkpoint: ``best``, ``latest`` or a checkpoint's name.
+        ranks: processes on this machine.
+        overrides: ``key=value`` of the configuration.
+
+    Returns:
+        Exit status of the ranks.
+
+    Raises:
+        UserError: before any rank starts: there is no such split, or no run in the folder.
+    """
+    if split not in _SPLITS:
+        raise UserError(f"--split {split}: allowed are {' and '.join(_SPLITS)}")
+
+    from unigrf_dist.ranks.launch import launch, repeated
+    from unigrf_dist.train.run_folder import run_config
+
+    run_config(run)
+    arguments = ["--run", str(run), "--split", split, "--checkpoint", checkpoint, *repeated("--set", overrides)]
+    return launch("unigrf_dist.programs.evaluate", arguments, ranks=ranks)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="unigrf_dist.evaluate", description=__doc__)
+    """One rank."""
+    parser = argparse.ArgumentParser(prog="unigrf_dist.programs.evaluate", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--split", choices=["test", "validation"], default="test")
+    parser.add_argument("--split", choices=_SPLITS, default="test")
     parser.add_argument("--checkpoint", default="best", help="best, latest or a checkpoint's name")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
     parser.add_argument("--local_rank", type=int, help="given by the deepspeed launcher; LOCAL_RANK counts")
@@ -22,12 +56,13 @@ def main() -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.config import load_config
+    from unigrf_dist.ranks.announce import announce_once
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
 
-    run_config(arguments.run)  # says what is missing, in words about runs
+    run_config(arguments.run)  # its error names the run, not a file that is missing
     config = load_config(arguments.run / CONFIG_FILE, arguments.set)
-    runtime = start(config.train.timeout_seconds)
+    runtime = start(config.train.timeout_seconds, announce_once)
 
     from rich.console import Console
     from rich.progress import Progress

@@ -1,4 +1,4 @@
-"""What the ranks of an evaluation say to each other."""
+"""Collectives of an evaluation: sums, maxima and gathers over ranks, or over this process alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Collective:
-    """The ranks of ``group``; the world if there is one and no group is given, else this process alone.
+    """The ranks of ``group``, or all ranks; this process alone where no process group was started.
 
     Tensors may lie on the CPU or on this rank's device, whatever the backend.
     """
@@ -38,7 +38,7 @@ class Collective:
         lengths = torch.zeros(self.world_size, dtype=torch.int64, device=rows.device)
         lengths[self.rank] = rows.shape[0]
         counts = self.sum(lengths).tolist()
-        # The collective wants equal shapes; what is added here is cut off again below.
+        # The collective wants equal shapes; what is padded here is cut off again below.
         padded = rows.new_zeros(max(counts), *rows.shape[1:])
         padded[: rows.shape[0]] = rows
         sent = self._sendable(padded)

@@ -1,4 +1,4 @@
-"""The environment that this project's processes run in."""
+"""Environment variables of the processes: PATH for what they start, and where the ranks meet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unigrf_dist.errors import UserError
 def put_own_programs_first() -> None:
     """Let child processes find the programs of this Python's environment, also where it is not activated.
 
-    torch finds ninja by PATH. Were it now the machine's and now this environment's, each would compile
+    torch finds ninja by PATH. Were it sometimes the machine's and sometimes this environment's, each would compile
     DeepSpeed's operator anew, because one does not read the other's log.
     """
     own = str(Path(sys.executable).parent)
@@ -23,10 +23,10 @@ def put_own_programs_first() -> None:
 
 
 def refuse_loopback_master(environment: Mapping[str, str]) -> None:
-    """Refuse a meeting point that every host of a run of several hosts takes for itself.
+    """Refuse a rendezvous address that each host of a multi-host run takes for itself.
 
     Args:
-        environment: of a rank, as the deepspeed launcher or torchrun set it.
+        environment: environment variables of a rank, as the deepspeed launcher or torchrun sets them.
 
     Raises:
         UserError: ``MASTER_ADDR`` is a loopback address and there are ranks on other hosts.

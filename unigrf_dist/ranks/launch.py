@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from unigrf_dist.ranks.runtime import free_port
@@ -18,6 +19,11 @@ def launch(module: str, arguments: list[str], *, ranks: int) -> int:
     """Run ``python -m module arguments`` on ``ranks`` ranks and return the exit status.
 
     From here on this process only waits: it passes SIGTERM on and leaves Ctrl-C to the ranks.
+
+    Args:
+        module: module of the rank program.
+        arguments: command line of the rank program.
+        ranks: processes on this machine; one runs without the deepspeed launcher.
     """
     command = [sys.executable, "-m", module] if ranks == 1 else _deepspeed(module, ranks)
     process = subprocess.Popen([*command, *arguments], env=_environment(ranks))
@@ -26,6 +32,11 @@ def launch(module: str, arguments: list[str], *, ranks: int) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: _forward(process))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return process.wait()
+
+
+def repeated(option: str, values: Sequence[str]) -> list[str]:
+    """Arguments that give ``option`` once for each value."""
+    return [word for value in values for word in (option, value)]
 
 
 def _deepspeed(module: str, ranks: int) -> list[str]:

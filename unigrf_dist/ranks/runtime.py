@@ -11,17 +11,21 @@ import warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 
+from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.environment import put_own_programs_first, refuse_loopback_master
+
+_CPU_OPERATOR = "deepspeed_shm_comm"  # shared-memory collectives between the ranks of a host
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Who this process is among the ranks."""
+    """Which of the ranks this process is, and its device."""
 
     rank: int
     world_size: int
@@ -32,13 +36,14 @@ class Runtime:
         return self.rank == 0
 
 
-def start(timeout_seconds: int) -> Runtime:
+def start(timeout_seconds: int, announce: Announce = announce_nothing) -> Runtime:
     """Join the process group that the launcher described, or start one of a single rank.
 
-    NCCL where CUDA is, gloo where it is not; the rest of the program does not see the difference.
+    NCCL where there is CUDA, gloo where there is none; the rest of the program does not see the difference.
 
     Args:
         timeout_seconds: longest wait of any collective, in every group.
+        announce: told when an operator has to be compiled first, which takes minutes.
 
     Raises:
         UserError: the hosts could not meet at MASTER_ADDR.
@@ -50,7 +55,7 @@ def start(timeout_seconds: int) -> Runtime:
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_cuda else "cpu")
     if "WORLD_SIZE" not in os.environ:
         _describe_single_rank()
-    # The deepspeed launcher names the ranks of a host otherwise than torchrun does.
+    # The deepspeed launcher and torchrun name the number of ranks on a host differently.
     os.environ.setdefault("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", os.environ["WORLD_SIZE"]))
     # Else DeepSpeed makes a shared-memory buffer for inference, 66 MiB per rank, that outlives the process.
     os.environ.pop("LOCAL_SIZE", None)
@@ -64,6 +69,8 @@ def start(timeout_seconds: int) -> Runtime:
     import deepspeed  # here, because importing it reads DS_ACCELERATOR
 
     _quiet_libraries()  # importing DeepSpeed has set its logger back
+    if not on_cuda and not _is_compiled(_CPU_OPERATOR):
+        announce("compiling DeepSpeed's communication operator; later starts find it compiled")
     backend = "nccl" if on_cuda else "gloo"
     with redirect_stdout(io.StringIO()):  # it prints that an operator was built, which failed loudly if not
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, timeout=timeout, verbose=False)
@@ -90,13 +97,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _is_compiled(operator: str) -> bool:
+    from torch.utils.cpp_extension import _get_build_directory
+
+    return Path(_get_build_directory(operator, verbose=False), f"{operator}.so").exists()
+
+
 def _describe_single_rank() -> None:
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
 
 
 def _quiet_libraries() -> None:
-    # Their notes at every start are about options that are not used here; warnings and errors still show.
+    # What they log at every start is about options that are not used here; errors still show.
     for name in ("DeepSpeed", "torchrec", "torch.fx._symbolic_trace", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish, not an end: the run saves and stops at the next step's boundary."""
+"""Ctrl-C and SIGTERM as a request: the run stops after the current step and saves."""
 
 from __future__ import annotations
 

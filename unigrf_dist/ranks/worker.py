@@ -1,4 +1,4 @@
-"""What every rank's program is wrapped in: user errors in one line, a clean end in any case."""
+"""Runs a rank's program: user errors become one line and exit status 2, and every rank ends cleanly."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _OTHERS_WAIT_SECONDS = 2.0
 def run_worker(work: Callable[[], int]) -> None:
     """Run ``work`` as this rank and end the process with the status it returns.
 
-    An error that all ranks meet is told once: the others wait a moment, in which the launcher ends them
-    because of rank 0; if it does not, the error was theirs alone, and they tell it.
+    An error of all ranks is printed once: the other ranks wait a moment, in which the launcher ends them
+    because of rank 0; if it does not, the error was theirs alone, and they print it.
     """
     from unigrf_dist.ranks.runtime import finish
 

@@ -1,4 +1,4 @@
-"""The side features of a synthetic world: the groups of the items and, for most users, their tastes."""
+"""The side features of a synthetic world: the group of each item and, for most users, the taste."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ from unigrf_dist.data.manifest import FeatureRecord, FileRecord, Owner
 from unigrf_dist.synthetic.world import IntArray, World
 
 GROUP, TASTE = "group", "taste"
-_TOLD_SHARE = 0.8
+_KNOWN_SHARE = 0.8
 
 
-def told_tastes(tastes: IntArray, random: np.random.Generator) -> IntArray:
-    """Codes of the feature ``taste``: 1 plus the taste, or 0 where it is not told."""
-    return np.where(random.random(len(tastes)) < _TOLD_SHARE, tastes + 1, 0)
+def known_tastes(tastes: IntArray, random: np.random.Generator) -> IntArray:
+    """``[n]`` codes of the user feature ``taste``: 1 plus the taste of each user, or 0 where it is missing."""
+    return np.where(random.random(len(tastes)) < _KNOWN_SHARE, tastes + 1, 0)
 
 
-def write_features(folder: Path, world: World, *, num_untold_users: int) -> tuple[list[FeatureRecord], FileRecord]:
-    """Write the vocabularies and the codes of the items."""
+def write_features(folder: Path, world: World, *, num_missing: int) -> tuple[list[FeatureRecord], FileRecord]:
+    """Write the vocabularies and the codes of the items.
+
+    Args:
+        folder: folder of the data set.
+        world: world of the items.
+        num_missing: users without a value of the feature ``taste``.
+
+    Returns:
+        the manifest's records of the features and of the file with the codes of the items.
+    """
     groups = np.empty(world.num_items, np.int32)
     groups[world.item_ids] = world.group_of + 1
     codes = pa.record_batch({ITEM_COLUMN: np.arange(world.num_items), GROUP: groups})
     planted: list[tuple[Owner, str, int, int]] = [
         ("item", GROUP, world.num_groups, 0),
-        ("user", TASTE, world.num_tastes, num_untold_users),
+        ("user", TASTE, world.num_tastes, num_missing),
     ]
     records = [
         FeatureRecord(

@@ -1,4 +1,4 @@
-"""Walks users through a world, event by event."""
+"""Draws the events of users, one step of all users at a time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from unigrf_dist.synthetic.observer import Observer, have_seen
 from unigrf_dist.synthetic.optimum import OptimumTally
 from unigrf_dist.synthetic.world import IntArray, World
 
+# Events of a user from the held-out one on.
+_EVENTS_LEFT: dict[Split, int] = {"validation": 2, "test": 1}
+
 
 @dataclass(frozen=True)
 class Walks:
     """Events of ``n`` users, padded.
 
     Attributes:
-        lengths: ``[n]`` how many of a row are events.
+        lengths: ``[n]`` events of each user; the columns behind are padding.
         items: ``[n, longest]`` items in the world's numbering.
-        ratings: ``[n, longest]`` behaviour codes.
+        ratings: ``[n, longest]`` int16 behaviour codes.
         tastes: ``[n]`` taste of each user.
     """
 
@@ -33,13 +36,13 @@ class Walks:
 def walk(
     world: World, lengths: IntArray, tallies: dict[Split, OptimumTally], random: np.random.Generator
 ) -> Walks:
-    """Draw the events of users, and tally how well the best observer foresees the held-out ones.
+    """Draw the events of users, and tally how well the best observer predicts the held-out ones.
 
     Args:
-        world: to walk in.
+        world: world of the users.
         lengths: ``[n]`` events of each user; descending, at least 3.
-        tallies: get the validation and the test event of every user.
-        random: source of all draws.
+        tallies: tally of each split; the held-out events of all users are added to them.
+        random: generator of all draws.
     """
     tastes = random.choice(world.num_tastes, size=len(lengths), p=world.taste_chances)
     items = np.full((len(lengths), int(lengths[0])), -1)
@@ -49,24 +52,20 @@ def walk(
         active = int(np.searchsorted(-lengths, -t))  # users of more than t events
         observer.keep(active)
         history = items[:active, :t]
-        outlook = observer.outlook(history)
+        prediction = observer.predict(history)
         chosen = _next_items(world, tastes[:active], history, random)
-        liking = world.affinity[tastes[:active], world.group_of[chosen]] + world.quality[chosen]
-        given = world.rating(liking, random.logistic(size=active))
+        utility = world.affinity[tastes[:active], world.group_of[chosen]] + world.quality[chosen]
+        given = world.rating(utility, random.logistic(size=active))
         for split, tally in tallies.items():
-            users = np.flatnonzero(lengths[:active] - t == _STILL_TO_COME[split])
-            tally.add(world, outlook.of(users), history[users], chosen[users], given[users])
-        observer.see(outlook, chosen, given)
+            users = np.flatnonzero(lengths[:active] - t == _EVENTS_LEFT[split])
+            tally.add(world, prediction.of(users), history[users], chosen[users], given[users])
+        observer.update(prediction, chosen, given)
         items[:active, t], ratings[:active, t] = chosen, given
     return Walks(lengths, items, ratings, tastes)
 
 
-# Events that a user has left when the held-out one comes.
-_STILL_TO_COME: dict[Split, int] = {"validation": 2, "test": 1}
-
-
 def _next_items(world: World, tastes: IntArray, history: IntArray, random: np.random.Generator) -> IntArray:
-    """``[n]`` items drawn until they are ones that their user has not met."""
+    """``[n]`` items, drawn again until their user has not seen them."""
     items = _draw(world, tastes, history, random)
     redo = np.flatnonzero(have_seen(history, items[:, None])[:, 0])
     while len(redo):
@@ -76,7 +75,7 @@ def _next_items(world: World, tastes: IntArray, history: IntArray, random: np.ra
 
 
 def _draw(world: World, tastes: IntArray, history: IntArray, random: np.random.Generator) -> IntArray:
-    """``[n]`` items, met or not."""
+    """``[n]`` items, seen or not."""
     num_users, num_seen = history.shape
     last_group = world.group_of[history[:, -1]] if num_seen else np.full(num_users, world.num_groups)
     edges = np.cumsum(world.group_chances[last_group, tastes], axis=1)
@@ -84,8 +83,8 @@ def _draw(world: World, tastes: IntArray, history: IntArray, random: np.random.G
     groups = np.minimum((edges < random.random((num_users, 1))).sum(axis=1), world.num_groups - 1)
     starts, stops = world.group_starts[groups], world.group_starts[groups + 1]
     mass = np.cumsum(world.zipf)
-    place = np.searchsorted(mass, random.random(num_users) * mass[stops - starts - 1])
-    items = starts + np.minimum(place, stops - starts - 1)
+    rank = np.searchsorted(mass, random.random(num_users) * mass[stops - starts - 1])
+    items = starts + np.minimum(rank, stops - starts - 1)
     if num_seen:
         follows = random.random(num_users) < world.successor_share
         last = history[follows, -1]

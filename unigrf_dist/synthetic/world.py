@@ -1,4 +1,7 @@
-"""The fixed tables of a synthetic world: tastes, groups, popularity, successors, ratings. See the package."""
+"""The fixed tables of a synthetic world: tastes, groups, popularity, successors, ratings.
+
+The docstring of the package defines the generative model.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _SUCCESSOR_CHANCES = (0.6, 0.3, 0.1)
-# A rating is 1 plus the number of these that the liking exceeds.
+# A rating is 1 plus the number of thresholds that the noisy utility exceeds.
 _THRESHOLDS = (-2.8, -1.6, 0.0, 1.8)
 _TASTE_SPREAD = 2.0
 _TRANSITION_SPREAD = 1.0
 _AFFINITY_SPREAD = 1.4
 _QUALITY_SPREAD = 0.4
-# Correlation of how often a taste visits a group and how well it likes what it finds there.
+# Correlation of how often a taste visits a group and how much it likes the group.
 _VISIT_AND_LIKE = 0.6
 
 
@@ -36,8 +39,8 @@ class World:
         zipf: ``[largest group]`` popularity by rank, before division by a group's sum.
         successors: ``[I, S]`` items that may follow an item, with chances ``successor_chances`` ``[S]``.
         successor_share: chance that a next item is drawn from the successors of the last one.
-        affinity: ``[K, G]`` liking of a taste for a group.
-        quality: ``[I]`` liking of everyone for an item.
+        affinity: ``[K, G]`` part of the utility that depends on taste and group.
+        quality: ``[I]`` part of the utility that depends on the item.
         item_ids: ``[I]`` dense item id of each item.
     """
 
@@ -66,16 +69,16 @@ class World:
     def num_items(self) -> int:
         return len(self.group_of)
 
-    def rating_chances(self, liking: FloatArray) -> FloatArray:
-        """``[..., 5]`` chance of each rating for a liking."""
-        above = _sigmoid(liking[..., None] - np.array(_THRESHOLDS))
+    def rating_chances(self, utility: FloatArray) -> FloatArray:
+        """``[..., 5]`` chance of each rating, given the utility ``[...]``."""
+        above = _sigmoid(utility[..., None] - np.array(_THRESHOLDS))
         edges = np.concatenate([np.ones_like(above[..., :1]), above, np.zeros_like(above[..., :1])], axis=-1)
         return edges[..., :-1] - edges[..., 1:]
 
     @staticmethod
-    def rating(liking: FloatArray, noise: FloatArray) -> NDArray[np.int16]:
-        """Rating less one (the behaviour code) of a liking and a draw of standard logistic noise."""
-        return ((liking + noise)[:, None] > np.array(_THRESHOLDS)).sum(axis=1).astype(np.int16)
+    def rating(utility: FloatArray, noise: FloatArray) -> NDArray[np.int16]:
+        """``[n]`` behaviour codes (rating less 1), given utilities ``[n]`` and standard logistic noise ``[n]``."""
+        return ((utility + noise)[:, None] > np.array(_THRESHOLDS)).sum(axis=1).astype(np.int16)
 
 
 def build_world(
@@ -87,11 +90,11 @@ def build_world(
     successor_share: float,
     random: np.random.Generator,
 ) -> World:
-    """Draw a world. Groups have equal sizes, plus or minus one item."""
+    """Draw a world of groups of equal size, plus or minus one item. See ``synthesize`` for the arguments."""
     shape = (num_tastes, num_groups)
-    visiting = random.standard_normal(shape)
-    liking = _VISIT_AND_LIKE * visiting + np.sqrt(1 - _VISIT_AND_LIKE**2) * random.standard_normal(shape)
-    log_visits = _TASTE_SPREAD * visiting
+    visits = random.standard_normal(shape)
+    likes = _VISIT_AND_LIKE * visits + np.sqrt(1 - _VISIT_AND_LIKE**2) * random.standard_normal(shape)
+    log_visits = _TASTE_SPREAD * visits
     between = _TRANSITION_SPREAD * random.standard_normal((num_groups, num_groups))
     from_start = np.zeros((1, num_groups))
     sizes = np.full(num_groups, num_items // num_groups)
@@ -110,7 +113,7 @@ def build_world(
         successors=np.stack([random.permutation(num_items) for _ in _SUCCESSOR_CHANCES], axis=1),
         successor_chances=np.array(_SUCCESSOR_CHANCES),
         successor_share=successor_share,
-        affinity=_AFFINITY_SPREAD * liking,
+        affinity=_AFFINITY_SPREAD * likes,
         quality=_QUALITY_SPREAD * random.standard_normal(num_items),
         item_ids=random.permutation(num_items),
     )

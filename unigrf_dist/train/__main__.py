@@ -1,4 +1,4 @@
-"""The door that ``deepspeed --module unigrf_dist.train`` knocks at; see ``unigrf_dist.programs.train``."""
+"""Entry point of ``deepspeed --module unigrf_dist.train``; see ``unigrf_dist.programs.train``."""
 
 from unigrf_dist.programs.train import main
 

@@ -14,6 +14,7 @@ from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
+from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.runtime import Runtime
 from unigrf_dist.train.checks import refuse_absent_features, task_labels
 from unigrf_dist.train.engine import build_engine
@@ -32,13 +33,16 @@ class Parts:
     phases: Phases
 
 
-def build_parts(config: Config, runtime: Runtime, phases: Phases | None = None) -> Parts:
+def build_parts(
+    config: Config, runtime: Runtime, phases: Phases | None = None, *, announce: Announce = announce_nothing
+) -> Parts:
     """Open the data and build table, dense model and engine; collective.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         runtime: this rank.
         phases: names the parts of a step; a benchmark passes a timed one.
+        announce: told what is opened and built.
 
     Raises:
         UserError: the data does not fit the configuration.
@@ -46,7 +50,13 @@ def build_parts(config: Config, runtime: Runtime, phases: Phases | None = None) 
     dataset = open_dataset(config.data.path)
     labels = task_labels(config, dataset)
     refuse_absent_features(config, dataset)
+    manifest = dataset.manifest
+    announce(
+        f"data {dataset.path}: {manifest.num_users:,} users, {manifest.num_events:,} events, "
+        f"{manifest.num_items:,} items"
+    )
     dataset = dataset.with_user_features(config.model.user_features)
+    announce(f"building the item table and the model for {runtime.world_size} rank(s) on {runtime.device.type}")
     table = ItemTable(
         config.tables,
         num_items=dataset.num_items,

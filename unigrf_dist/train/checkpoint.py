@@ -1,8 +1,8 @@
-"""Checkpoints: a folder that is whole or is not there.
+"""Checkpoints, each a folder that is complete or absent.
 
 ``RUN/checkpoints/step-00000123/`` holds one distributed checkpoint (table shards, fused optimizer state, dense
 weights and moments) and ``state.json`` (step, data position, weighter, scheduler, what model it is of). It is
-written beside its place and renamed; ``latest`` and ``best`` name one folder each.
+written under another name and then renamed; ``latest`` and ``best`` name one folder each.
 """
 
 from __future__ import annotations
@@ -30,28 +30,31 @@ from unigrf_dist.train.dense_state import (
     write_dense_state,
 )
 
+# Checkpoints of earlier versions keep the candidates under the second name.
+_CANDIDATE_KEYS = ("candidates.", "proposals.")
+
 
 @dataclass
 class TrainState:
-    """Where a run stands, besides weights.
+    """State of a run besides weights and optimizer moments.
 
     Attributes:
         step: updates done.
         epoch: epoch that the next batch belongs to, from 0.
         step_in_epoch: batches of that epoch already trained on.
         world_size: ranks that counted them.
-        best: best validation figure so far, and its step; empty before the first validation.
-        validations_without_gain: since that best one.
-        weighter: the weighter's state.
-        scheduler: DeepSpeed's learning-rate scheduler's state, if there is one.
-        learning_rate: of the next dense update.
+        best: the best validation so far: metric, value, step and epoch; empty before the first one.
+        validations_without_gain: validations since the best one.
+        weighter: state of the weighter.
+        scheduler: state of DeepSpeed's learning-rate scheduler; empty without one.
+        learning_rate: rate of the next dense update.
     """
 
     step: int = 0
     epoch: int = 0
     step_in_epoch: int = 0
     world_size: int = 1
-    best: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
     validations_without_gain: int = 0
     weighter: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
@@ -65,9 +68,9 @@ class Checkpoints:
         run: the run's folder.
         engine: DeepSpeed engine.
         table: item table.
-        proposals: of the enhancer, if there is one.
+        candidates: the enhancer's candidates of this rank's users; None without an enhancer.
         keep: latest checkpoints to keep; the best one stays besides.
-        catalogue: fingerprint of the data's items, which the rows of the table stand for.
+        catalogue: fingerprint of the data's items, which the rows of the table are the vectors of.
     """
 
     def __init__(
@@ -111,10 +114,10 @@ class Checkpoints:
         return place
 
     def load(self, name: str, *, weights_only: bool = False) -> TrainState:
-        """Lay out the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
+        """Load the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
 
         Raises:
-            UserError: there is none, or it is of another model.
+            UserError: there is none, it is damaged, or it is of another model or data set.
         """
         place = self.resolve(name)
         try:
@@ -171,13 +174,13 @@ class Checkpoints:
         """Read the parts of all ranks that saved, and keep what is this rank's."""
         if self.candidates is None:
             return
-        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        parts: dict[tuple[str, str], dict[str, torch.Tensor]] = defaultdict(dict)
         for key, saved in dcp.FileSystemReader(place).read_metadata().state_dict_metadata.items():
-            if key.startswith("candidates.") and isinstance(saved, TensorStorageMetadata):
-                _, rank, name = key.split(".")
-                parts[rank][name] = torch.empty(saved.size, dtype=saved.properties.dtype)
-        for rank, part in parts.items():
-            dcp.load({"candidates": {rank: part}}, checkpoint_id=place)
+            if key.startswith(_CANDIDATE_KEYS) and isinstance(saved, TensorStorageMetadata):
+                section, rank, name = key.split(".")
+                parts[section, rank][name] = torch.empty(saved.size, dtype=saved.properties.dtype)
+        for (section, rank), part in parts.items():
+            dcp.load({section: {rank: part}}, checkpoint_id=place)
             self.candidates.load(part)
 
     def _tensors(self, dense: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +232,7 @@ class Checkpoints:
 
 
 class _MainRankError(Exception):
-    """Rank 0 failed at something that it does for all; carries its reason to the others."""
+    """Rank 0 failed at work that it does for all ranks; carries its reason to the others."""
 
 
 def _on_main(action: Any) -> None:

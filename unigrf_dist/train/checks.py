@@ -1,4 +1,4 @@
-"""Whether a configuration fits the data and the ranks: what can be told before a rank starts."""
+"""Whether a configuration fits the data and the number of ranks, before anything is built."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from unigrf_dist.config.task_rule import label_table
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.manifest import Owner
 from unigrf_dist.errors import UserError
-from unigrf_dist.evaluate.metrics import RANKING_METRICS, RETRIEVAL_METRICS
+from unigrf_dist.evaluate.metric_names import MetricName, read_metric_name
+
+
+def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
+    """All checks of a training run that need the data and the number of ranks, but no rank.
+
+    Args:
+        config: configuration of the run.
+        dataset: the data set that it names.
+        ranks: number of ranks that will share a batch.
+
+    Raises:
+        UserError: a task, a feature, the metric of selection or the batch does not fit.
+    """
+    task_labels(config, dataset)
+    refuse_absent_features(config, dataset)
+    refuse_unmeasurable(config, dataset)
+    users_per_rank(config, ranks)
 
 
 def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
@@ -19,7 +36,11 @@ def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
 
 
 def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
-    """Label of every behaviour of the data under every ranking task of the configuration."""
+    """``[num_behaviours][A]`` label of every behaviour code under every ranking task, NaN where it has none.
+
+    Raises:
+        UserError: a task is a rule on a value that no behaviour of the data has.
+    """
     try:
         return label_table([task.rule for task in config.objective.ranking], dataset.manifest.behaviours)
     except ValueError as error:
@@ -28,21 +49,19 @@ def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
 
 def refuse_absent_features(config: Config, dataset: Dataset) -> None:
     """Raise UserError unless the data set has the side features that the configuration names."""
-    wanted: dict[Owner, list[str]] = {"item": config.model.item_features, "user": config.model.user_features}
-    for owner, names in wanted.items():
-        there = dataset.manifest.features_of(owner)
-        if absent := [name for name in names if name not in there]:
+    required: dict[Owner, list[str]] = {"item": config.model.item_features, "user": config.model.user_features}
+    for owner, names in required.items():
+        present = dataset.manifest.features_of(owner)
+        if absent := [name for name in names if name not in present]:
             raise UserError(
                 f"model.{owner}_features names {absent[0]}, but {dataset.path} has for {owner}s: "
-                f"{', '.join(there) or 'no features; prepare it again with the files that hold them'}"
+                f"{', '.join(present) or 'no features; prepare it again with the files that hold them'}"
             )
 
 
 def refuse_unmeasurable(config: Config, dataset: Dataset) -> None:
-    """Raise UserError if no validation could ever choose the best model."""
-    metric, known = config.train.selection.metric, (*RETRIEVAL_METRICS, *RANKING_METRICS)
-    if metric not in known:
-        raise UserError(f"train.selection.metric is {metric!r}; allowed: {', '.join(known)}")
+    """Raise UserError if no validation could ever pick the best model."""
+    selection_metric(config)
     if dataset.manifest.num_training_only_users == dataset.num_users:
         raise UserError(
             f"{dataset.path}: no user has the 3 events that a validation and a test event take; "
@@ -50,8 +69,24 @@ def refuse_unmeasurable(config: Config, dataset: Dataset) -> None:
         )
 
 
+def selection_metric(config: Config) -> MetricName:
+    """The metric that picks the best model.
+
+    Raises:
+        UserError: ``train.selection.metric`` names none; the message lists those there are.
+    """
+    try:
+        return read_metric_name(config.train.selection.metric, [task.rule for task in config.objective.ranking])
+    except ValueError as error:
+        raise UserError(f"train.selection.metric is {error}") from error
+
+
 def users_per_rank(config: Config, world_size: int) -> int:
-    """This rank's share of the global batch."""
+    """Users in a rank's share of the global batch.
+
+    Raises:
+        UserError: the global batch can not be shared out evenly.
+    """
     users = config.train.global_batch_users
     if users % world_size:
         raise UserError(

@@ -18,9 +18,9 @@ def build_engine(config: Config, model: UniGRF, *, num_users: int) -> Any:
     """Hand ``model`` to DeepSpeed under the configuration's ``deepspeed`` section.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         model: the dense part.
-        num_users: of the data, which say how many steps the run has.
+        num_users: users of the data set, from which the number of steps of the run follows.
     """
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -48,7 +48,7 @@ def engine_config(config: Config, *, num_users: int) -> dict[str, Any]:
     # optimizers stay DeepSpeed's.
     if "offload_optimizer" not in section.get("zero_optimization", {}):
         parameters.setdefault("torch_adam", True)
-    # Left out, DeepSpeed's "Adam" becomes AdamW with torch's default decay of 0.01.
+    # Without it, DeepSpeed's "Adam" becomes AdamW with torch's default decay of 0.01.
     parameters.setdefault("weight_decay", 0.0)
     schedule = section.get("scheduler", {}).get("params", {})
     if schedule.get("total_num_steps") == "auto":

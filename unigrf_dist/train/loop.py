@@ -1,4 +1,4 @@
-"""The training loop: a batch's way from the stream to the checkpoint."""
+"""The training loop: from the stream's batches over steps and validations to checkpoints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
 from unigrf_dist.objective.weighter import build_weighter
+from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.stop import StopRequest
 from unigrf_dist.train.build import Parts
 from unigrf_dist.train.checkpoint import Checkpoints, TrainState
-from unigrf_dist.train.checks import refuse_unmeasurable, users_per_rank
+from unigrf_dist.train.checks import refuse_unfit, users_per_rank
 from unigrf_dist.train.engine import base_learning_rate
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.step import StepOutcome, TrainStep
@@ -62,20 +63,24 @@ def build_stream(parts: Parts) -> TrainStream:
 
 
 class Trainer:
-    """Trains to the configured number of epochs, or until asked to stop or nothing is gained any more.
+    """Trains to the configured number of epochs, or until asked to stop or patience is at its end.
 
     Args:
         parts: model and data.
         run: the run's folder.
         resume: continue from the latest checkpoint.
+        announce: told what is resumed.
+
+    Raises:
+        UserError: the configuration does not fit the data or the ranks, or the checkpoint another model.
     """
 
-    def __init__(self, parts: Parts, run: Path, *, resume: bool) -> None:
+    def __init__(self, parts: Parts, run: Path, *, resume: bool, announce: Announce = announce_nothing) -> None:
         self.parts, self.config, self.runtime = parts, parts.config, parts.runtime
-        refuse_unmeasurable(parts.config, parts.dataset)
+        refuse_unfit(parts.config, parts.dataset, self.runtime.world_size)
         self.stream = build_stream(parts)
         self.step = build_step(parts, self.stream)
-        self.selection = Selection(self.config.train.selection)
+        self.selection = Selection(self.config)
         self.checkpoints = Checkpoints(
             run,
             parts.engine,
@@ -84,28 +89,34 @@ class Trainer:
             keep=self.config.train.keep_checkpoints,
             catalogue=parts.dataset.catalogue_fingerprint(),
         )
-        self.state = self._resumed() if resume else TrainState(world_size=self.runtime.world_size)
-        total = self.stream.steps_per_epoch * self.config.train.epochs
-        self.reporter = Reporter(run, total_steps=total, done_steps=self.state.step, speaks=self.runtime.is_main)
+        self.state = self._resumed(announce) if resume else TrainState(world_size=self.runtime.world_size)
+        self.reporter = Reporter(
+            run,
+            total_steps=self.stream.steps_per_epoch * self.config.train.epochs,
+            done_steps=self.state.step,
+            selection=self.selection.metric,
+            active=self.runtime.is_main,
+        )
         self.stop = StopRequest()
 
     def run(self) -> bool:
         """Train; collective. Returns False when it was asked to stop before the end."""
-        self.reporter.header(**self._facts())
+        early = ""
+        self.reporter.header(epoch=self.state.epoch, **self._facts())
         try:
-            while self.state.epoch < self.config.train.epochs:
+            while self.state.epoch < self.config.train.epochs and not early:
                 if not self._epoch():
                     self._save()
-                    self.reporter.note(f"asked to stop: saved after step {self.state.step}; go on with --resume")
+                    self.reporter.stopped(self.state)
                     return False
-                if self._after_epoch():
-                    break
+                early = self._after_epoch()
+            self.reporter.finished(self.state, early)
         finally:
             self.reporter.close()
         return True
 
     def _epoch(self) -> bool:
-        """The rest of the current epoch. False when a rank was asked to stop."""
+        """Train on what is left of the current epoch. False when a rank was asked to stop."""
         events = torch.zeros((), device=self.runtime.device)
         previous: StepOutcome | None = None
         for batch in self.stream.epoch(self.state.epoch, start_step=self.state.step_in_epoch):
@@ -117,7 +128,7 @@ class Trainer:
                 events.zero_()
             if outcome.exact_norms is not None:
                 self.reporter.exact_norms(self.state.step, self.state.epoch, outcome)
-            # One step late, so that the device's queue never runs dry for the look at it.
+            # One step late, so that the device's queue is not empty while the host waits for the value.
             if previous is not None and previous.stop_asked.item():
                 return False
             previous = outcome
@@ -129,20 +140,19 @@ class Trainer:
         self.state.step_in_epoch += 1
         return outcome
 
-    def _after_epoch(self) -> bool:
-        """Validate and save where due. True when training should end early."""
+    def _after_epoch(self) -> str:
+        """Validate and save where due. Returns why training should end early; empty if it should not."""
         self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
         plan, epoch = self.config.train, self.state.epoch
-        last, best, enough = epoch == plan.epochs, False, False
+        last, best, early = epoch == plan.epochs, False, ""
         if last or epoch % plan.selection.every_epochs == 0:
             best = self._validate()
-            enough = self.selection.exhausted(self.state)
-            if enough:
-                self.reporter.note(f"no better {plan.selection.metric} for {plan.selection.patience} validations")
-        if last or best or enough or epoch % plan.checkpoint_every_epochs == 0:
+            if self.selection.exhausted(self.state):
+                early = f"no better {self.selection.metric} in {plan.selection.patience} validation(s)"
+        if last or best or early or epoch % plan.checkpoint_every_epochs == 0:
             self._save(best=best)
         self.reporter.restart_clock()
-        return enough
+        return early
 
     def _validate(self) -> bool:
         result = evaluate(
@@ -155,9 +165,8 @@ class Trainer:
             world_size=self.runtime.world_size,
             bootstrap_samples=0,
         )
-        metrics = result.metrics()
-        best = self.selection.note(self.state, metrics)
-        self.reporter.validation(self.state.step, self.state.epoch, metrics, best=best)
+        best = self.selection.note(self.state, result.model)
+        self.reporter.validation(self.state.step, self.state.epoch, result.metrics(), best=best)
         return best
 
     def _save(self, *, best: bool = False) -> None:
@@ -166,11 +175,13 @@ class Trainer:
         self.checkpoints.note_schedule(self.state)
         self.checkpoints.save(self.state, best=best)
 
-    def _resumed(self) -> TrainState:
+    def _resumed(self, announce: Announce) -> TrainState:
         if not self.checkpoints.has("latest"):
-            # Stopped before its first checkpoint.
+            announce("resuming: stopped before its first checkpoint, so from step 0")
             return TrainState(world_size=self.runtime.world_size)
+        name = self.checkpoints.resolve("latest").name
         state = self.checkpoints.load("latest")
+        announce(f"resuming from checkpoint {name} at step {state.step}")
         self.step.weighter.load_state_dict(state.weighter)
         # With other ranks an epoch has other batches: go on at the same share of it.
         state.step_in_epoch = state.step_in_epoch * state.world_size // self.runtime.world_size

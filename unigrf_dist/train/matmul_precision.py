@@ -12,8 +12,8 @@ import torch
 def matmul_precision(name: str) -> Iterator[None]:
     """Within, fp32 products are computed as ``torch.set_float32_matmul_precision`` says; sums stay fp32.
 
-    Around the steps only: evaluation must give the same figures on any number of ranks, and shorter factors
-    would make them depend on how a batch was cut.
+    Around the steps only: evaluation must give the same metrics on any number of ranks, and shorter factors
+    would make them depend on how a batch was split.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(name)

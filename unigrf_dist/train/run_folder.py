@@ -1,4 +1,4 @@
-"""The folder of a run: who may write into it, and what it says about itself."""
+"""The folder of a run: its files, when a new run may use it, and the configuration that it keeps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG_FILE = "log.jsonl"
 
 
 def refuse_used_folder(run: Path) -> None:
-    """A new run does not write over an old one; what ended before its first checkpoint is none.
+    """A new run does not overwrite an earlier one; what ended before its first checkpoint does not count as one.
 
     Raises:
         UserError: the folder holds a run already.
@@ -25,7 +25,11 @@ def refuse_used_folder(run: Path) -> None:
 
 
 def open_run(run: Path, runtime: Runtime, *, resume: bool) -> None:
-    """Make the folder, or see that there is one to resume; collective."""
+    """Make the folder, or check that there is a run to resume; collective.
+
+    Raises:
+        UserError: the folder holds a run already, there is none to resume, or it can't be made.
+    """
     if not resume:
         refuse_used_folder(run)
     elif not (run / CONFIG_FILE).exists():
@@ -40,7 +44,11 @@ def open_run(run: Path, runtime: Runtime, *, resume: bool) -> None:
 
 
 def keep_config(run: Path, config: Config, runtime: Runtime) -> None:
-    """Write the resolved configuration, whole or not at all; for runs that nothing has refused any more."""
+    """Write the resolved configuration, whole or not at all; call it once the run has been accepted.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
     if not runtime.is_main:
         return
     partial = run / f"{CONFIG_FILE}.partial"

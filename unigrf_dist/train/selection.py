@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from unigrf_dist.config.schema import SelectionConfig
+from unigrf_dist.config import Config
 from unigrf_dist.errors import UserError
+from unigrf_dist.evaluate.metric import Metric, MetricTable
+from unigrf_dist.evaluate.metric_names import named_metrics
+from unigrf_dist.evaluate.metrics import is_better
 from unigrf_dist.train.checkpoint import TrainState
-
-_LESS_IS_BETTER = ("log_loss",)
+from unigrf_dist.train.checks import selection_metric
 
 
 class Selection:
-    """Compares validations by ``config.metric``: a retrieval figure, or a ranking figure of the first task."""
+    """Compares validations by ``train.selection.metric``.
 
-    def __init__(self, config: SelectionConfig) -> None:
-        self.config = config
+    Args:
+        config: configuration of the run.
+    """
 
-    def note(self, state: TrainState, metrics: dict[str, Any]) -> bool:
+    def __init__(self, config: Config) -> None:
+        self.metric = selection_metric(config)
+        self._patience = config.train.selection.patience
+
+    def note(self, state: TrainState, table: MetricTable) -> bool:
         """Take in a validation; True when it is the best so far.
 
+        A value that the model left undefined (NaN) is no gain. One that the validation events can not define,
+        such as the AUC where all labels are positive, would pick no model ever.
+
+        Args:
+            state: state of the run after the validation's epoch; its best validation is kept up to date.
+            table: metrics of the validation.
+
         Raises:
-            UserError: there is no such figure; the message lists those there are.
+            UserError: the metric can not be defined on these events; the message lists those that are.
         """
-        value = self._value(metrics)
-        sign = -1 if self.config.metric in _LESS_IS_BETTER else 1
-        better = not state.best or sign * value > sign * state.best["value"]
+        name, metric = str(self.metric), self._value(table)
+        if state.best.get("metric", name) != name:
+            # Resumed with another metric: values of two metrics do not compare.
+            state.best = {}
+        better = is_better(name, metric.value, state.best.get("value"))
         if better:
-            state.best = {"value": value, "step": state.step, "epoch": state.epoch}
+            state.best = {"metric": name, "value": metric.value, "step": state.step, "epoch": state.epoch}
         state.validations_without_gain = 0 if better else state.validations_without_gain + 1
         return better
 
     def exhausted(self, state: TrainState) -> bool:
         """Whether patience is at its end."""
-        return self.config.patience is not None and state.validations_without_gain >= self.config.patience
+        return self._patience is not None and state.validations_without_gain >= self._patience
 
-    def _value(self, metrics: dict[str, Any]) -> float:
-        known = {**next(iter(metrics["ranking"].values())), **metrics["retrieval"]}
-        value = known.get(self.config.metric)
-        if value is None:
-            there = ", ".join(name for name, metric in known.items() if metric is not None)
+    def _value(self, table: MetricTable) -> Metric:
+        name = self.metric
+        metric = (table.retrieval if name.task is None else table.ranking[name.task])[name.metric]
+        if metric.value is None and metric.reason:
+            defined = [other for other, value in named_metrics(table.values()).items() if value is not None]
             raise UserError(
-                f"train.selection.metric = {self.config.metric!r}: no such figure here; there are: {there}"
+                f"train.selection.metric = {str(name)!r}: no such metric on the validation events, "
+                f"{metric.reason}; there are: {', '.join(defined)}"
             )
-        return float(value)
+        return metric

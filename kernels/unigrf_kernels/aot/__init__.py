@@ -1,4 +1,4 @@
-"""Offline proof: compile every shipped kernel configuration without a GPU and report what it costs.
+"""AOT resource check: compile every shipped kernel configuration without a GPU and report what it costs.
 
 Run as `python -m unigrf_kernels.aot`.
 """

@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, help="compilers that run at a time")
     parser.add_argument("--cache", type=Path, help="folder that keeps reports until their kernel changes")
     parser.add_argument(
-        "--summary", action="store_true", help="a Markdown table with one line per kernel and dtype"
+        "--summary",
+        action="store_true",
+        help="Markdown tables with one line per kernel and dtype, as in kernels/docs/resources.md",
     )
     parser.add_argument("--json", type=Path, help="write the reports to this file")
     options = parser.parse_args(arguments)

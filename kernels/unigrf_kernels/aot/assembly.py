@@ -15,7 +15,7 @@ class Usage:
 
     Attributes:
         registers: 32-bit registers of a thread (of a lane, vector and accumulation registers together, on AMD).
-        local_bytes: a thread's private memory: stack frame and local memory. Spilled registers live there.
+        local_bytes: bytes of a thread's stack frame and local memory, where spilled registers live.
         assembly: one string per instruction and label, in order.
     """
 
@@ -67,14 +67,14 @@ def count_in_loops(assembly: tuple[str, ...], pattern: str) -> int:
     """Instructions that match `pattern` and lie between a label and a jump back to it."""
     labels: dict[str, int] = {}
     in_loop = [False] * len(assembly)
-    for place, line in enumerate(assembly):
+    for index, line in enumerate(assembly):
         if line.endswith(":"):
-            labels[line[:-1]] = place
+            labels[line[:-1]] = index
             continue
         target = re.search(r"\.L_x_\d+|\.LBB\d+_\d+", line)
         if target and target[0] in labels:
             start = labels[target[0]]
-            in_loop[start:place] = [True] * (place - start)
+            in_loop[start:index] = [True] * (index - start)
     return sum(inside and bool(re.search(pattern, line)) for line, inside in zip(assembly, in_loop, strict=True))
 
 

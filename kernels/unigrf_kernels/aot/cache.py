@@ -38,7 +38,7 @@ def compile_cached(case: CompileCase, target: Target, folder: Path | None) -> Co
 
 
 def fingerprint(case: CompileCase, target: Target) -> str:
-    """Digest of the files that the kernel is written in, its arguments, the chip, Triton and the judge."""
+    """Digest of the files that the kernel is written in, its arguments, the chip, Triton and the checker."""
     import triton
 
     parts = (

@@ -1,4 +1,4 @@
-"""What the offline compiler is asked to compile: one kernel with the types and constants of one launch.
+"""What the AOT resource check compiles: one kernel with the types and constants of one launch.
 
 Every operator lists its own cases in `aot/cases/<operator>.py`, in a function `shipped_configurations()`.
 """

@@ -1,4 +1,4 @@
-"""Compile one case for one chip and judge the result."""
+"""Compile one case for one chip and check what it uses."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class CompileReport:
     """What one configuration costs on one chip.
 
     Attributes:
-        label: of the case.
-        arch: of the target.
-        num_warps: of the case.
-        num_stages: of the case.
-        registers: of one thread.
-        local_bytes: of one thread: spilled registers and stack.
+        label: label of the case.
+        arch: name of the target.
+        num_warps: warps per program.
+        num_stages: depth of the software pipeline.
+        registers: 32-bit registers of one thread.
+        local_bytes: bytes of one thread's local memory: spilled registers and stack.
         shared_bytes: shared memory of one block.
         shared_limit: what the chip allows a block.
         matrix_instructions: matrix instructions of the kind meant, inside loops.
-        seconds: that compiling took.
+        seconds: time that compiling took.
         faults: why this configuration must not ship; empty if it may.
         notes: remarks of the assembler worth reading.
     """

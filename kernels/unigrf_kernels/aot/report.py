@@ -22,17 +22,18 @@ def format_table(reports: Sequence[CompileReport]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = []
     for row in rows:
-        name, *numbers, verdict = row
+        name, *numbers, remarks = row
         cells = [name.ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
-        lines.append("  ".join([*cells, verdict]).rstrip())
+        lines.append("  ".join([*cells, remarks]).rstrip())
     return "\n".join(lines)
 
 
 def format_summary(reports: Sequence[CompileReport]) -> str:
-    """A Markdown table for each chip with one line per kernel and dtype: the most that any of its variants takes.
+    """A Markdown table for each chip, one line per kernel and dtype: the tables of `docs/resources.md`.
 
-    Registers and shared memory stand by width; spills and matrix instructions (the fewest) hold for all widths.
+    A line holds the most that any variant takes, registers and shared memory by width; of matrix instructions the
+    fewest.
     """
     families: dict[str, dict[tuple[str, str], dict[int, list[CompileReport]]]] = {}
     for report in reports:

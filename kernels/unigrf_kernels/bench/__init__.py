@@ -1,4 +1,4 @@
-"""Microbenchmarks of all operators, beside what a user would take instead.
+"""Microbenchmarks of all operators, beside the usual baselines.
 
 Run as `python -m unigrf_kernels.bench`.
 """

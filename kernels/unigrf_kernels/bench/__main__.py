@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot:
         draw(results, f"{where['device']}, {where['date'][:10]}, {where['commit']}", options.plot)
     print(format_table(results))
-    return int(any(result.refusal and result.contender.startswith("unigrf") for result in results))
+    return int(any(result.refusal and result.implementation.startswith("unigrf") for result in results))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -53,8 +53,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--shapes", default="", help="words that a shape's name must all contain, as in '4x128 zipf'")
     add("--device", choices=["cuda", "cpu"], default=here)
     add("--dtype", choices=list(DTYPES), help="default: bf16 on a GPU, fp32 on a CPU")
-    add("--threads", type=int, help="of PyTorch, on a CPU")
-    add("--seconds", type=float, default=0.5, help="per contender and shape, about")
+    add("--threads", type=int, help="threads of PyTorch, on a CPU")
+    add("--seconds", type=float, default=0.5, help="approximate time per implementation and shape")
     add("--compiled", action="store_true", help="on a CPU too, time what torch.compile makes of eager code")
     add("--list", action="store_true", help="name the shapes, time nothing")
     add("--json", type=Path, help="write all numbers, device and versions to this file")

@@ -10,7 +10,7 @@ import torch
 from .task import Task
 
 MakeTasks = Callable[[torch.device, torch.dtype, bool], list[Task]]
-"""Called with device, dtype, and whether compiled contenders are wanted."""
+"""Called with device, dtype, and whether to time compiled implementations."""
 
 OPERATORS = {
     "jagged_attention": "unigrf_kernels.bench.cases.jagged_attention",
@@ -27,7 +27,7 @@ def find_tasks(
 ) -> list[Task]:
     """The tasks of `operators` whose shape contains all of `words`.
 
-    Compiled contenders are timed on a GPU, or where asked for: on a CPU their compilation takes minutes.
+    Compiled implementations are timed on a GPU, or where asked for: on a CPU their compilation takes minutes.
     """
     tasks: list[Task] = []
     for name in operators:

@@ -13,7 +13,15 @@ from .timing import stopwatch
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Attributes: tflops of a square product in `dtype`, gb_per_second of a copy (read plus written bytes)."""
+    """Best speeds of one device.
+
+    Attributes:
+        tflops: TFLOP/s of a square product in `dtype`.
+        gb_per_second: read plus written GB/s of a copy.
+        dtype: dtype of the product.
+        gemm_size: rows and columns of the product's matrices.
+        copy_bytes: bytes that the copy reads.
+    """
 
     tflops: float
     gb_per_second: float

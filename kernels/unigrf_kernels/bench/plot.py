@@ -1,4 +1,4 @@
-"""One picture per run: speed of every contender over the shapes."""
+"""One picture per run: speed of every implementation over the shapes."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def draw(results: Sequence[Result], title: str, path: Path) -> None:
 def _draw_panel(axes: Any, title: str, results: Sequence[Result]) -> None:
     by_flops = any(result.tflops for result in results)
     shapes = list(dict.fromkeys(result.shape for result in results))
-    contenders = list(dict.fromkeys(result.contender for result in results))
-    width = 0.8 / len(contenders)
-    for place, contender in enumerate(contenders):
-        points = [result for result in results if result.contender == contender]
+    implementations = list(dict.fromkeys(result.implementation for result in results))
+    width = 0.8 / len(implementations)
+    for index, implementation in enumerate(implementations):
+        points = [result for result in results if result.implementation == implementation]
         axes.bar(
-            [shapes.index(result.shape) + (place - (len(contenders) - 1) / 2) * width for result in points],
+            [shapes.index(result.shape) + (index - (len(implementations) - 1) / 2) * width for result in points],
             [result.tflops if by_flops else result.gb_per_second for result in points],
             width,
-            label=contender,
+            label=implementation,
         )
     axes.set_xticks(range(len(shapes)), shapes, rotation=20, ha="right", fontsize=7)
     axes.set_ylabel("TFLOP/s" if by_flops else "GB/s")

@@ -18,7 +18,7 @@ from .ceilings import Ceilings
 from .task import Result
 
 HEADINGS = (
-    "operator", "shape", "contender", "phase", "ms", "10-90 %", "TFLOP/s", "GB/s", "of ceiling", "peak MiB"
+    "operator", "shape", "implementation", "phase", "ms", "10-90 %", "TFLOP/s", "GB/s", "of ceiling", "peak MiB"
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def heading(environment: dict[str, Any], ceilings: Ceilings) -> str:
 
 def row(result: Result) -> tuple[str, ...]:
     """The cells of one line; what was not timed shows its reason instead."""
-    names = (result.operator, result.shape, result.contender, result.phase)
+    names = (result.operator, result.shape, result.implementation, result.phase)
     if result.refusal:
         return (*names, f"not timed: {result.refusal}")
     low, high = (seconds * 1e3 for seconds in result.spread_seconds)
@@ -112,7 +112,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Of the repository that this file lies in, marked if files were changed; None outside a repository."""
+    """Commit of the repository that this file lies in, marked if files were changed; None outside one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

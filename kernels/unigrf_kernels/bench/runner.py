@@ -1,4 +1,4 @@
-"""Times the contenders of a task in turns, after their results have been compared."""
+"""Times the implementations of a task in turns, after their results have been compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .ceilings import Ceilings
-from .task import Contender, Operands, Result, Task
+from .task import Implementation, Operands, Result, Task
 from .timing import Stopwatch, free_bytes, peak_bytes, stopwatch
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 100
@@ -20,75 +20,75 @@ _AGREEMENT = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 
 def run_task(task: Task, ceilings: Ceilings, device: torch.device, seconds: float) -> Iterator[Result]:
-    """Results of all contenders; those that cannot be timed come with their reason.
+    """Results of all implementations; those that cannot be timed come with their reason.
 
     Args:
         task: what to time.
-        ceilings: for the fractions.
-        device: where.
-        seconds: time to spend on each contender's rounds, about.
+        ceilings: best speeds of the device, for the fractions.
+        device: device that the operands are on.
+        seconds: approximate time to spend on each implementation.
     """
     operands = task.make()
     refusals: dict[str, str] = {}
     peaks: dict[str, int] = {}
     expected: list[Tensor] | None = None
-    for contender in task.contenders:
+    for implementation in task.implementations:
         try:
-            refusals[contender.name] = _refusal(contender, device)
-            if refusals[contender.name]:
+            refusals[implementation.name] = _refusal(implementation, device)
+            if refusals[implementation.name]:
                 continue
-            actual = _results(contender, operands)
+            actual = _results(implementation, operands)
             if expected is None:
                 expected = actual
-            elif contender.comparable:
-                refusals[contender.name] = _disagreement(actual, expected)
-            peaks[contender.name] = peak_bytes(lambda c=contender: _results(c, operands), device)  # type: ignore[misc]
-        except Exception as error:  # whatever a competitor trips over is its line in the table
-            refusals[contender.name] = _reason(error)
-    ready = [contender for contender in task.contenders if not refusals[contender.name]]
+            elif implementation.comparable:
+                refusals[implementation.name] = _disagreement(actual, expected)
+            peaks[implementation.name] = peak_bytes(lambda c=implementation: _results(c, operands), device)  # type: ignore[misc]
+        except Exception as error:  # whatever stops a baseline is shown in its line of the table
+            refusals[implementation.name] = _reason(error)
+    ready = [implementation for implementation in task.implementations if not refusals[implementation.name]]
     watches = _time_in_turns(ready, operands, device, seconds)
-    for contender in task.contenders:
-        reason = refusals[contender.name]
+    for implementation in task.implementations:
+        reason = refusals[implementation.name]
         if reason:
-            yield Result(task.operator, task.shape, contender.name, "-", refusal=reason)
+            yield Result(task.operator, task.shape, implementation.name, "-", refusal=reason)
             continue
-        forward, backward = watches[contender.name].seconds()
+        forward, backward = watches[implementation.name].seconds()
         times = {
             "forward": forward,
             "backward": backward,
             "step": [first + second for first, second in zip(forward, backward, strict=True)],
         }
         for phase in task.work:
-            yield _result(task, contender.name, phase, times[phase], ceilings, peaks[contender.name])
+            yield _result(task, implementation.name, phase, times[phase], ceilings, peaks[implementation.name])
 
 
-def _results(contender: Contender, operands: Operands) -> list[Tensor]:
+def _results(implementation: Implementation, operands: Operands) -> list[Tensor]:
     """Outputs and gradients."""
-    outputs = _call(contender, operands)
+    outputs = _call(implementation, operands)
     gradients = torch.autograd.grad(outputs, list(operands.leaves), list(operands.upstream))
     return [*(output.detach() for output in outputs), *gradients]
 
 
-def _call(contender: Contender, operands: Operands) -> list[Tensor]:
-    assert contender.run is not None
-    outputs = contender.run(operands.data)
+def _call(implementation: Implementation, operands: Operands) -> list[Tensor]:
+    assert implementation.run is not None
+    outputs = implementation.run(operands.data)
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 def _time_in_turns(
-    contenders: list[Contender], operands: Operands, device: torch.device, seconds: float
+    implementations: list[Implementation], operands: Operands, device: torch.device, seconds: float
 ) -> dict[str, Stopwatch]:
-    # In turns, so that a neighbour on the machine or a clock that slows down meets all of them alike.
-    watches: dict[str, Stopwatch] = {contender.name: stopwatch(device) for contender in contenders}
+    # In turns, so that another process or a clock that slows down affects all of them alike.
+    watches: dict[str, Stopwatch] = {implementation.name: stopwatch(device) for implementation in implementations}
     begin = time.perf_counter()
     for round_number in range(MAX_ROUNDS):
-        if round_number >= MIN_ROUNDS and time.perf_counter() - begin > seconds * len(contenders):
+        if round_number >= MIN_ROUNDS and time.perf_counter() - begin > seconds * len(implementations):
             break
-        for contender in contenders:
+        for implementation in implementations:
             outputs: list[Tensor] = []
-            watches[contender.name].run(
+            watches[implementation.name].run(
                 [
-                    lambda c=contender, kept=outputs: kept.extend(_call(c, operands)),  # type: ignore[misc]
+                    lambda c=implementation, kept=outputs: kept.extend(_call(c, operands)),  # type: ignore[misc]
                     lambda kept=outputs: _differentiate(kept, operands),  # type: ignore[misc]
                 ]
             )
@@ -99,14 +99,16 @@ def _differentiate(outputs: list[Tensor], operands: Operands) -> None:
     torch.autograd.grad(outputs, list(operands.leaves), list(operands.upstream))
 
 
-def _result(task: Task, contender: str, phase: str, times: list[float], ceilings: Ceilings, peak: int) -> Result:
+def _result(
+    task: Task, implementation: str, phase: str, times: list[float], ceilings: Ceilings, peak: int
+) -> Result:
     work, median = task.work[phase], statistics.median(times)
     tflops, gb_per_second = work.flops / median / 1e12, work.num_bytes / median / 1e9
     by_gemm = task.bound == "gemm"
     return Result(
         operator=task.operator,
         shape=task.shape,
-        contender=contender,
+        implementation=implementation,
         phase=phase,
         median_seconds=median,
         spread_seconds=_percentiles(times),
@@ -122,12 +124,12 @@ def _percentiles(times: list[float]) -> tuple[float, float]:
     return ordered[int(0.1 * (len(ordered) - 1))], ordered[-1 - int(0.1 * (len(ordered) - 1))]
 
 
-def _refusal(contender: Contender, device: torch.device) -> str:
-    if contender.refusal:
-        return contender.refusal
-    room = int(_MEMORY_SHARE * free_bytes(device)) if contender.bytes_needed else 0
-    if contender.bytes_needed > room:
-        return f"needs about {contender.bytes_needed / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used"
+def _refusal(implementation: Implementation, device: torch.device) -> str:
+    if implementation.refusal:
+        return implementation.refusal
+    room = int(_MEMORY_SHARE * free_bytes(device)) if implementation.bytes_needed else 0
+    if implementation.bytes_needed > room:
+        return f"needs about {implementation.bytes_needed / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used"
     return ""
 
 

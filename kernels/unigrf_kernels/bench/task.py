@@ -1,4 +1,4 @@
-"""What is timed: one shape of one operator, by several contenders."""
+"""What is timed: one shape of one operator, by several implementations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Run = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Operands:
-    """Inputs of one shape, shared by its contenders.
+    """Inputs of one shape, shared by its implementations.
 
     Attributes:
-        data: what the contenders are called with.
-        leaves: the tensors whose gradients are wanted; contenders use these very objects.
-        upstream: one gradient per output.
+        data: what the implementations are called with.
+        leaves: tensors whose gradients are computed; implementations must use these very objects.
+        upstream: one upstream gradient per output.
     """
 
     data: Any
@@ -28,15 +28,15 @@ class Operands:
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One way to compute the operator.
+class Implementation:
+    """One way to compute the operator: one of this package's, or a baseline.
 
     Attributes:
-        name: in the table.
-        run: called with the operands' data.
+        name: name in the table.
+        run: computes the outputs from the operands' data.
         bytes_needed: estimate of its peak memory, for shapes where it would not fit.
         refusal: why it cannot be timed here; it is then listed with this reason.
-        comparable: its results must agree with the first contender's before it is timed. False only where
+        comparable: its results must agree with the first implementation's before it is timed. False only where
             randomness differs by design.
     """
 
@@ -49,7 +49,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Work:
-    """Work of one phase by convention, whatever a contender really does.
+    """Work of one phase by convention, whatever an implementation really does.
 
     Attributes:
         flops: floating point operations; 0 where memory alone counts.
@@ -65,39 +65,39 @@ class Task:
     """One shape of one operator.
 
     Attributes:
-        operator: its name.
+        operator: name of the operator.
         shape: name of the shape, matched by `--shapes`.
         make: makes the operands; called once, right before timing.
-        contenders: the first is the one that others are compared with.
-        work: by phase; of "forward", "backward" and "step" (both) those that are shown.
+        implementations: the first is the one that others are compared with.
+        work: work of each phase to show: of "forward", "backward" and "step" (both).
         bound: the ceiling that the fraction refers to, "gemm" or "copy".
     """
 
     operator: str
     shape: str
     make: Callable[[], Operands]
-    contenders: Sequence[Contender]
+    implementations: Sequence[Implementation]
     work: Mapping[str, Work]
     bound: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table: a contender in a phase of a task, or the reason why there is none.
+    """One line of the table: an implementation in a phase of a task, or the reason why there is none.
 
     Attributes:
-        median_seconds: of all rounds.
+        median_seconds: median over all rounds.
         spread_seconds: 10th and 90th percentile of the rounds.
-        tflops: by convention, 0 where memory alone counts.
+        tflops: TFLOP/s by convention, 0 where memory alone counts.
         gb_per_second: smallest traffic over time.
-        fraction: of the measured ceiling named by the task.
+        fraction: share of the measured ceiling that the task names.
         peak_bytes: largest memory beyond the operands, during forward and backward together.
         refusal: why it was not timed; the numbers are then 0.
     """
 
     operator: str
     shape: str
-    contender: str
+    implementation: str
     phase: str
     median_seconds: float = 0.0
     spread_seconds: tuple[float, float] = (0.0, 0.0)

@@ -25,7 +25,7 @@ class Stopwatch(Protocol):
 
 
 class CpuStopwatch:
-    """Time on the wall; with one thread the thread's own time, which neighbours on the machine do not add to."""
+    """Wall-clock time; with one thread that thread's processor time, which other processes do not add to."""
 
     def __init__(self) -> None:
         self._clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter

@@ -1,4 +1,4 @@
-"""Rules that the contracts of the layer pieces share, with the message a caller gets."""
+"""Rules that the contracts of the layer operators share, with the message a caller gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiles of the kernels that hold whole rows in registers: the layer pieces.
+"""Tiles of the kernels that hold whole rows in registers: the layer operators.
 
 They are bound by memory, so a tile only has to be large enough to keep many loads in flight and small enough
 not to spill; not timed on a GPU yet.

@@ -87,7 +87,7 @@ def test_neighbours_in_the_seed_are_independent(other: int) -> None:
         assert deviation(mask(base) == mask(base ^ other if other > 0 else -1 - base), 0.5) < 4
 
 
-def test_neighbouring_seeds_are_independent_at_shifted_places() -> None:
+def test_neighbouring_seeds_are_independent_at_shifted_indices() -> None:
     """A block with seed s + 1 must not see the mask of the block with seed s, moved by some rows."""
     for shift in (1, 2, 50, 100, 4096):
         assert deviation(mask(100)[shift:] == mask(101)[:-shift], 0.5) < 4

@@ -90,15 +90,15 @@ def test_gradients_vanish_where_dropped(implementation: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["torch", "triton"])
-@pytest.mark.parametrize("wanted", range(4))
-def test_each_gradient_alone(wanted: int, implementation: str) -> None:
+@pytest.mark.parametrize("needed", range(4))
+def test_each_gradient_alone(needed: int, implementation: str) -> None:
     """A tensor that needs no gradient must not change another's."""
     drawn = [tensor.float() for tensor in tensors(20, 10, torch.Generator().manual_seed(3))]
     together = run(operation(0.2), drawn, implementation, TRITON_DEVICE)
-    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == wanted) for index, tensor in enumerate(drawn)]
+    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == needed) for index, tensor in enumerate(drawn)]
     out = operation(0.2)(*leaves, implementation)
-    (alone,) = torch.autograd.grad(out, [leaves[wanted]], upstream_of(out, 0))
-    assert torch.equal(alone, together[f"grad{wanted}"])
+    (alone,) = torch.autograd.grad(out, [leaves[needed]], upstream_of(out, 0))
+    assert torch.equal(alone, together[f"grad{needed}"])
 
 
 @pytest.mark.parametrize("implementation", ["torch", pytest.param("triton", marks=pytest.mark.gpu)])

@@ -93,17 +93,17 @@ def test_torch_path_agrees_across_its_blocks(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("implementation", ["torch", "triton"])
-@pytest.mark.parametrize("wanted", range(4))
-def test_each_gradient_alone(wanted: int, implementation: str) -> None:
+@pytest.mark.parametrize("needed", range(4))
+def test_each_gradient_alone(needed: int, implementation: str) -> None:
     """A tensor that needs no gradient must not change another's."""
     splits = (5, 6, 7, 8)
     drawn = [tensor.float() for tensor in tensors(20, 10, splits, torch.Generator().manual_seed(3))]
     together = run(operation(splits), drawn, implementation, TRITON_DEVICE)
-    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == wanted) for index, tensor in enumerate(drawn)]
+    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == needed) for index, tensor in enumerate(drawn)]
     outputs = operation(splits)(*leaves, implementation)
     upstream = [upstream_of(output, number) for number, output in enumerate(outputs)]
-    (alone,) = torch.autograd.grad(outputs, [leaves[wanted]], upstream)
-    assert torch.equal(alone, together[f"grad{wanted}"])
+    (alone,) = torch.autograd.grad(outputs, [leaves[needed]], upstream)
+    assert torch.equal(alone, together[f"grad{needed}"])
 
 
 @pytest.mark.parametrize("implementation", ["torch", "triton"])

@@ -1,4 +1,4 @@
-"""Inputs chosen to hurt, the float64 oracle, and the rule that says how near is near enough.
+"""Difficult inputs, the float64 oracle, and the error that an implementation may make.
 
 Every implementation of ``jagged_attention`` is tested on the cases of this file and on no others.
 """
@@ -261,15 +261,17 @@ def score_gradients(inputs: Inputs) -> Tensor:
     exact = inputs.to(torch.float64)
     num_tokens, num_heads, head_dim = exact.q.shape
     lengths = exact.offsets.diff()
-    place = torch.arange(num_tokens) - exact.offsets[:-1].repeat_interleave(lengths)
-    own = F.one_hot(place).double()[:, None, :].expand(-1, num_heads, -1)
-    nothing = torch.zeros_like(own)
+    index = torch.arange(num_tokens) - exact.offsets[:-1].repeat_interleave(lengths)
+    one_hot = F.one_hot(index).double()[:, None, :].expand(-1, num_heads, -1)
+    nothing = torch.zeros_like(one_hot)
 
     def widen(tensor: Tensor, extra: Tensor) -> Tensor:
         return torch.cat([tensor.repeat_interleave(num_heads // tensor.shape[1], dim=1), extra], dim=2)
 
     key = widen(exact.k, nothing).requires_grad_()
-    wide = exact.with_tensors({"q": widen(exact.q, own / exact.options["scale"]), "v": widen(exact.v, nothing)})
+    wide = exact.with_tensors(
+        {"q": widen(exact.q, one_hot / exact.options["scale"]), "v": widen(exact.v, nothing)}
+    )
     out = jagged_attention(wide.q, key, wide.v, wide.offsets, **wide.options, implementation="reference")
     (gradient,) = torch.autograd.grad(out, key, widen(exact.grad_output, nothing))
     return gradient[:, :, head_dim:].transpose(0, 1)

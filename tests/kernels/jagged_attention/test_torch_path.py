@@ -312,11 +312,11 @@ def test_layers_that_share_a_plan_get_what_they_get_without(case: Case) -> None:
     inputs = make_inputs(case)
     structure_names = ("num_candidates", "window", "query_times", "key_times")
     structure = {name: inputs.options[name] for name in structure_names if name in inputs.options}
-    rest = {name: value for name, value in inputs.options.items() if name not in structure_names}
+    options = {name: value for name, value in inputs.options.items() if name not in structure_names}
     plan = plan_attention(inputs.offsets, **structure)
     expected = run(inputs, "torch")
     for _ in range(2):
-        actual = run(replace(inputs, options=rest), "torch", plan=plan)
+        actual = run(replace(inputs, options=options), "torch", plan=plan)
         assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
@@ -334,7 +334,7 @@ def test_two_tables_of_different_size_share_a_plan() -> None:
 def test_buckets_beyond_the_limit_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(BY_NAME["tile-edges"])
     expected = run(inputs, "torch")
-    monkeypatch.setattr(torch_bias.BlockBuckets, "MOST_KEPT", 5000)
+    monkeypatch.setattr(torch_bias.BlockBuckets, "MAX_CACHED", 5000)
     actual = run(inputs, "torch")
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
@@ -364,8 +364,8 @@ def patch_diagonals(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "no-mask": ("plain", lambda patch: patch.setattr(torch_bias, "HIDDEN", 0.0)),
-    "mask-too-weak": ("softmax", lambda patch: patch.setattr(torch_bias, "HIDDEN", -3.0)),
+    "no-mask": ("plain", lambda patch: patch.setattr(torch_bias, "MASKED", 0.0)),
+    "mask-too-weak": ("softmax", lambda patch: patch.setattr(torch_bias, "MASKED", -3.0)),
     "silu-derivative": ("plain", patch_silu_derivative),
     "softmax-derivative": ("softmax", patch_softmax_derivative),
     "time-gradient-short": ("pairs", patch_time_lanes),

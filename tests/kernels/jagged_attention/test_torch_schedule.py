@@ -1,4 +1,4 @@
-"""How a batch is cut: which tokens pair up, and that every visible pair of tokens lies in exactly one block."""
+"""How a batch is divided into blocks: which tokens pair up, and where each visible pair of tokens lies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unigrf_kernels.ops.jagged_attention import torch_schedule
 from unigrf_kernels.ops.jagged_attention.reference import structure
-from unigrf_kernels.ops.jagged_attention.torch_blocks import Cells, Cutting
+from unigrf_kernels.ops.jagged_attention.torch_blocks import Cells, Layout
 from unigrf_kernels.ops.jagged_attention.torch_schedule import make_schedule
 
 PAIRS, SHIFTED, SINGLE = Cells(2, 0), Cells(2, 1), Cells(1, 0)
@@ -62,10 +62,10 @@ def visible_pairs(lengths: list[int], candidates: list[int], window: int | None)
     return pairs
 
 
-def covered_pairs(cutting: Cutting) -> Counter[tuple[int, int]]:
+def covered_pairs(layout: Layout) -> Counter[tuple[int, int]]:
     """How often a pair of real tokens lies in a block, visible or not."""
     pairs: Counter[tuple[int, int]] = Counter()
-    for group in cutting.groups:
+    for group in layout.groups:
         query_tokens = group.queries.tokens.masked_fill(~group.queries.is_real, -1)[:, None]
         key_tokens = group.keys.tokens.masked_fill(~group.keys.is_real, -1)[:, None]
         for block in group.blocks:
@@ -102,22 +102,22 @@ def test_every_visible_pair_lies_in_one_block(
         patch.setattr(torch_schedule, "_find_cells", lambda *_: cells)
         offsets = torch.tensor([0, *lengths]).cumsum(0)
         schedule = make_schedule(offsets, torch.tensor(candidates, dtype=torch.int64), window, None, None)
-    for cutting in (schedule.forward, schedule.backward):
-        covered = covered_pairs(cutting)
+    for layout in (schedule.forward, schedule.backward):
+        covered = covered_pairs(layout)
         assert set(covered) >= visible_pairs(lengths, candidates, window)
         assert max(covered.values(), default=1) == 1
 
 
-def test_few_candidates_ride_along_forward_and_are_apart_backward() -> None:
-    most = torch_schedule.CANDIDATES_THAT_RIDE_ALONG
-    for count, riding in ((most, True), (most + 1, False)):
+def test_few_candidates_share_a_block_with_their_history_in_forward_only() -> None:
+    most = torch_schedule.MAX_CANDIDATES_BESIDE_HISTORY
+    for count, beside in ((most, True), (most + 1, False)):
         schedule = make_schedule(torch.tensor([0, 200]), torch.tensor([count]), None, None, None)
-        for cutting, expected in ((schedule.forward, riding), (schedule.backward, False)):
-            found = [bool(block.rows) for block in cutting.groups[0].blocks if block.candidate_rows]
+        for layout, expected in ((schedule.forward, beside), (schedule.backward, False)):
+            found = [bool(block.rows) for block in layout.groups[0].blocks if block.candidate_rows]
             assert found == [expected]
 
 
-def test_long_sequences_are_cut_into_tiles_linear_in_their_length() -> None:
+def test_long_sequences_become_tiles_linear_in_their_length() -> None:
     """A quadratic tile of 16,384 tokens would be a gigabyte."""
     schedule = make_schedule(torch.tensor([0, 16_384]), None, None, None, None)
     largest = max(block.shape[3] * block.shape[4] for group in schedule.forward.groups for block in group.blocks)

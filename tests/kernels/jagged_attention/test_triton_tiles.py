@@ -19,10 +19,10 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @triton.jit
 def bucket_kernel(differences, thresholds, buckets, last_bucket, num_values, BLOCK: tl.constexpr):
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    difference = tl.load(differences + place, mask=place < num_values, other=0)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    difference = tl.load(differences + index, mask=index < num_values, other=0)
     bucket = triton_tiles.time_buckets(difference, 0, thresholds, last_bucket)
-    tl.store(buckets + place, bucket, mask=place < num_values)
+    tl.store(buckets + index, bucket, mask=index < num_values)
 
 
 @pytest.mark.parametrize("num_buckets", [1, 2, 5, 40, 73, 128, 1000])
@@ -118,8 +118,8 @@ def test_query_tile_visits_exactly_the_key_tiles_it_sees(
             out, tile * rows, length, length - (candidates or 0), window or 0,
             M=rows, N=cols, C=candidates is not None, W=window is not None,
         )  # fmt: skip
-        begin, full_begin, full_end, end, own_begin, own_end = out.tolist()
-        masked = [*range(begin, full_begin), *range(full_end, end), *range(own_begin, own_end)]
+        begin, full_begin, full_end, end, self_begin, self_end = out.tolist()
+        masked = [*range(begin, full_begin), *range(full_end, end), *range(self_begin, self_end)]
         full = list(range(full_begin, full_end))
         assert len(set(masked + full)) == len(masked) + len(full)
         assert all(seen[tile, n] == exists[tile, n] for n in full)

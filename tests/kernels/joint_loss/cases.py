@@ -1,4 +1,4 @@
-"""Inputs chosen to hurt, the float64 oracle, and the rule that says how near is near enough.
+"""Difficult inputs, the float64 oracle, and the error that an implementation may make.
 
 Every implementation of ``joint_loss`` is tested on the inputs of this file and on no others.
 """
@@ -40,7 +40,7 @@ class Case:
     U: int = 4
     V: int = 5
     M: int = 0
-    """0: no negatives of the users' own."""
+    """0: no per-user negatives."""
     normalize: bool = True
     temperature: float = 0.07
     log_q: bool = False
@@ -49,7 +49,7 @@ class Case:
     num_ids: int = 25
     """Ids are drawn below this: few of them mean many accidental hits."""
     num_rows: int | None = None
-    """Hidden rows that entries are drawn from; None: all. Few of them mean rows shared by entries and tasks."""
+    """Hidden rows that pairs and ranking examples are drawn from; None: all. Few of them mean shared rows."""
 
     def __str__(self) -> str:
         return self.name
@@ -66,10 +66,10 @@ CASES = [
     Case("off-tile", P=67, K=131, D=50, R=33, T=140),
     Case("off-tile-mask", P=35, K=97, D=33, R=17, M=5, mask=True),
     Case("one-of-each", T=1, P=1, K=1, D=2, R=1, A=1, U=1, V=1, M=1, mask=True),
-    Case("no-entries", P=0, M=2, mask=True, weights=True),
+    Case("no-pairs", P=0, M=2, mask=True, weights=True),
     Case("no-ranking", R=0),
     Case("no-negatives", K=0, mask=True),
-    Case("only-own-negatives", K=0, M=4),
+    Case("only-user-negatives", K=0, M=4),
     Case("no-rows-at-all", T=0, P=0, R=0, K=3, M=2, log_q=True, weights=True),
     Case("one-id", num_ids=1, M=2),
     Case("shared-rows", num_rows=5, weights=True),
@@ -81,7 +81,7 @@ CASES = [
 
 
 def drawn_cases(max_size: int) -> st.SearchStrategy[Case]:
-    """Cases up to ``max_size`` entries and twice as many negatives."""
+    """Cases up to ``max_size`` pairs and twice as many negatives."""
     flag = st.booleans()
     cases = st.builds(
         Case,
@@ -151,7 +151,7 @@ def make_inputs(case: Case, dtype: torch.dtype = torch.float32, seed: int = 0) -
     if case.mask:
         size = (case.V, -(-case.K // 32))
         words = torch.randint(-(2**31), 2**31, size, generator=generator, device="cpu")
-        words[0] = -1  # all bits set: the entries of the first row see none of the shared negatives
+        words[0] = -1  # all bits set: the pairs of the first row see none of the shared negatives
         inputs["negative_mask"] = words.to(DEVICE, torch.int32)
         inputs["negative_mask_rows"] = integers(case.V, case.P)
     if case.M:

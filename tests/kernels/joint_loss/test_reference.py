@@ -23,7 +23,7 @@ def column(*values: float, requires_grad: bool = True) -> Tensor:
 
 
 def by_hand(**changes: Any) -> dict[str, Any]:
-    """One entry of width 1 whose exponentiated logits are 2 (positive), 3 and 5; one label 1 with odds of 3."""
+    """One pair of width 1 whose exponentiated logits are 2 (positive), 3 and 5; one label 1 with odds of 3."""
     arguments: dict[str, Any] = {
         "hidden": torch.tensor([[1.0], [1.0]], requires_grad=True),
         "retrieval_rows": torch.tensor([0]),
@@ -57,13 +57,13 @@ class TestByHand:
         arguments = by_hand()
         loss = joint_loss(**arguments, implementation=implementation)
         (2 * loss.retrieval_sum + 8 * loss.ranking_sum).backward()
-        pull = -LN_2 + (2 * LN_2 + 3 * LN_3 + 5 * LN_5) / 10
+        dquery = -LN_2 + (2 * LN_2 + 3 * LN_3 + 5 * LN_5) / 10
         assert arguments["positives"].grad.tolist() == [[pytest.approx(2 * -0.8)]]
         assert arguments["negatives"].grad.flatten().tolist() == pytest.approx([2 * 0.3, 2 * 0.5])
-        assert arguments["hidden"].grad.flatten().tolist() == pytest.approx([2 * pull, 8 * -0.25 * LN_2])
+        assert arguments["hidden"].grad.flatten().tolist() == pytest.approx([2 * dquery, 8 * -0.25 * LN_2])
         assert arguments["head_weight"].grad.tolist() == [[pytest.approx(8 * -0.25)]]
         assert arguments["head_bias"].grad.tolist() == [pytest.approx(8 * -0.25)]
-        assert float(loss.retrieval_sq_norm) == pytest.approx(pull**2)
+        assert float(loss.retrieval_sq_norm) == pytest.approx(dquery**2)
         assert float(loss.ranking_sq_norm) == pytest.approx((0.25 * LN_2) ** 2)
 
     def test_log_q_divides_what_is_exponentiated(self, implementation: str) -> None:
@@ -72,22 +72,22 @@ class TestByHand:
         loss = joint_loss(**arguments, implementation=implementation)
         assert float(loss.retrieval_sum) == pytest.approx(math.log(14))
 
-    def test_an_entry_does_not_count_its_own_item(self, implementation: str) -> None:
+    def test_a_pair_does_not_count_its_own_item(self, implementation: str) -> None:
         loss = joint_loss(**by_hand(negative_ids=torch.tensor([7, 9])), implementation=implementation)
         assert float(loss.retrieval_sum) == pytest.approx(math.log(7 / 2))
 
-    def test_the_mask_hides_the_column_of_its_bit(self, implementation: str) -> None:
+    def test_the_mask_removes_the_column_of_its_bit(self, implementation: str) -> None:
         masked = by_hand(negative_mask=torch.tensor([[0], [2]]).int(), negative_mask_rows=torch.tensor([1]))
         loss = joint_loss(**masked, implementation=implementation)
         assert float(loss.retrieval_sum) == pytest.approx(math.log(5 / 2))
 
     def test_user_negatives_count_unless_absent_or_hit(self, implementation: str) -> None:
-        own = {
+        per_user = {
             "user_negatives": torch.full((1, 3, 1), math.log(10)),
             "user_negative_ids": torch.tensor([[-1, 7, 11]]),
             "retrieval_users": torch.tensor([0]),
         }
-        loss = joint_loss(**by_hand(**own), implementation=implementation)
+        loss = joint_loss(**by_hand(**per_user), implementation=implementation)
         assert float(loss.retrieval_sum) == pytest.approx(math.log(20 / 2))
 
     def test_weights_and_missing_labels(self, implementation: str) -> None:

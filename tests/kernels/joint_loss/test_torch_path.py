@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unigrf_kernels.ops.joint_loss import joint_loss, torch_path
-from unigrf_kernels.ops.joint_loss.problem import Problem, Wanted
+from unigrf_kernels.ops.joint_loss.problem import NeedsGrad, Problem
 
 from .cases import (
     CASES,
@@ -130,7 +130,7 @@ class _LargestTensor(TorchDispatchMode):
 def test_memory_is_rows_and_negatives_not_their_product(num_ids: int, tiny_chunks: None) -> None:
     case = Case(T=800, P=400, K=300, D=8, num_ids=num_ids, mask=True, M=2)
     with _LargestTensor() as seen:
-        torch_path.compute(as_problem(make_inputs(case)), Wanted(*[True] * 6))
+        torch_path.compute(as_problem(make_inputs(case)), NeedsGrad(*[True] * 6))
     assert seen.numel <= case.P * case.K / 16
 
 
@@ -149,5 +149,5 @@ def test_without_gradients_only_the_first_product_is_made() -> None:
             return func(*args, **(kwargs or {}))
 
     with CountProducts():
-        torch_path.compute(as_problem(inputs), Wanted(*[False] * 6))
+        torch_path.compute(as_problem(inputs), NeedsGrad(*[False] * 6))
     assert CountProducts.count == 2  # logits of retrieval and of ranking

@@ -53,7 +53,7 @@ def test_widths_of_other_tiles(width: int) -> None:
 
 @pytest.fixture
 def split_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many programs: columns and entries are split and their parts joined."""
+    """Many programs: columns and pairs are split and their partial results joined."""
 
     def schedule(arch: str, dtype: torch.dtype, width: int, *, num_processors: int) -> Schedule:
         return choose_schedule(arch, dtype, width, num_processors=5)
@@ -62,11 +62,11 @@ def split_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("case", [dataclasses.replace(EVERYTHING, P=150, K=200), BY_NAME["off-tile"]], ids=str)
-def test_split_columns_and_entries(case: Case, split_work: None, poisoned_memory: None) -> None:
+def test_split_columns_and_pairs(case: Case, split_work: None, poisoned_memory: None) -> None:
     assert_as_exact_as_plain_pytorch(make_inputs(case), "triton")
 
 
-@pytest.mark.parametrize("name", ["everything", "shared-rows", "no-entries", "no-ranking", "only-own-negatives"])
+@pytest.mark.parametrize("name", ["everything", "shared-rows", "no-pairs", "no-ranking", "only-user-negatives"])
 def test_memory_nobody_wrote_is_never_read(name: str, poisoned_memory: None) -> None:
     for result, value in run(make_inputs(BY_NAME[name]), "triton").items():
         assert not value.isnan().any(), result

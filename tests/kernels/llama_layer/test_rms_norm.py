@@ -84,14 +84,14 @@ def test_weight_in_fp32_beside_half_precision_rows(implementation: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["torch", "triton"])
-@pytest.mark.parametrize("wanted", range(2))
-def test_each_gradient_alone(wanted: int, implementation: str) -> None:
+@pytest.mark.parametrize("needed", range(2))
+def test_each_gradient_alone(needed: int, implementation: str) -> None:
     drawn = [tensor.float() for tensor in tensors(20, 10, torch.Generator().manual_seed(3))]
     together = run(operation(), drawn, implementation, TRITON_DEVICE)
-    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == wanted) for index, tensor in enumerate(drawn)]
+    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == needed) for index, tensor in enumerate(drawn)]
     out = operation()(*leaves, implementation)
-    (alone,) = torch.autograd.grad(out, [leaves[wanted]], upstream_of(out, 0))
-    assert torch.equal(alone, together[f"grad{wanted}"])
+    (alone,) = torch.autograd.grad(out, [leaves[needed]], upstream_of(out, 0))
+    assert torch.equal(alone, together[f"grad{needed}"])
 
 
 @pytest.mark.parametrize("implementation", ["torch", "triton"])

@@ -103,12 +103,12 @@ def test_slices_of_one_projection_are_read_where_they_lie(implementation: str) -
 @pytest.mark.parametrize("implementation", ["torch", "triton"])
 def test_each_gradient_alone(implementation: str) -> None:
     drawn = [tensor.float() for tensor in tensors(20, 2, 1, 10, torch.Generator().manual_seed(3))]
-    for wanted in range(2):
-        leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == wanted) for index, tensor in enumerate(drawn)]
+    for needed in range(2):
+        leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == needed) for index, tensor in enumerate(drawn)]
         outputs = operation(positions_of(20))(*leaves, implementation)
-        (alone,) = torch.autograd.grad(outputs[wanted].square().sum(), [leaves[wanted]])
+        (alone,) = torch.autograd.grad(outputs[needed].square().sum(), [leaves[needed]])
         # A rotation keeps lengths, so the squared length's gradient is that of no rotation.
-        torch.testing.assert_close(alone, 2 * leaves[wanted].detach())
+        torch.testing.assert_close(alone, 2 * leaves[needed].detach())
 
 
 def test_triton_operator_obeys_the_rules_of_custom_operators() -> None:

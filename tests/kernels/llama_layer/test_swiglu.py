@@ -54,15 +54,15 @@ def test_halves_of_one_projection(implementation: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["torch", "triton"])
-@pytest.mark.parametrize("wanted", range(2))
-def test_each_gradient_alone(wanted: int, implementation: str) -> None:
+@pytest.mark.parametrize("needed", range(2))
+def test_each_gradient_alone(needed: int, implementation: str) -> None:
     drawn = [tensor.float() for tensor in tensors((20, 10), torch.Generator().manual_seed(3))]
-    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == wanted) for index, tensor in enumerate(drawn)]
+    leaves = [tensor.to(TRITON_DEVICE).requires_grad_(index == needed) for index, tensor in enumerate(drawn)]
     out = operation(*leaves, implementation)
-    (alone,) = torch.autograd.grad(out, [leaves[wanted]], torch.ones_like(out))
+    (alone,) = torch.autograd.grad(out, [leaves[needed]], torch.ones_like(out))
     both = [tensor.to(TRITON_DEVICE).requires_grad_() for tensor in drawn]
     out = operation(*both, implementation)
-    assert torch.equal(alone, torch.autograd.grad(out, both, torch.ones_like(out))[wanted])
+    assert torch.equal(alone, torch.autograd.grad(out, both, torch.ones_like(out))[needed])
 
 
 def test_triton_operator_obeys_the_rules_of_custom_operators() -> None:

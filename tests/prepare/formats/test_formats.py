@@ -1,4 +1,4 @@
-"""Every format, on a few lines as its publisher writes them, and on what its neighbours would be mistaken for."""
+"""Every format, on a few lines as its publisher writes them, and on similar files that must be refused."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_bad_review_is_named_by_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "told"),
+    ("name", "line", "expected"),
     [
         ("x.csv", "1,10,5,100", "line 1: '1,10,5,100' begins with no user,item and no item,user"),
         ("x.jsonl", '{"user": 1}', "reviews have neither 'reviewerID' nor 'user_id', but user"),
@@ -125,9 +125,9 @@ def test_a_bad_review_is_named_by_its_line(tmp_path: Path) -> None:
         ("x.csv", "", "is empty"),
     ],
 )
-def test_what_is_no_amazon_file_is_refused(tmp_path: Path, name: str, line: str, told: str) -> None:
+def test_a_file_of_another_origin_is_refused(tmp_path: Path, name: str, line: str, expected: str) -> None:
     raw = write_raw(tmp_path, name, line)
-    assert told in refusal(tmp_path / "o" / "out", "amazon", raw)
+    assert expected in refusal(tmp_path / "o" / "out", "amazon", raw)
 
 
 KUAIRAND_HEADER = (

@@ -10,18 +10,17 @@ file                columns                                              time
 2023 reviews        user_id, parent_asin, rating, timestamp; jsonl       milliseconds
 =================== ==================================================== ============
 
-Which of them a file is can be seen from its first lines. Ids are text.
+The kind of a file is inferred from its first lines. Ids are text.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare.raw_csv import open_text
+from unigrf_dist.prepare.raw_csv import first_lines
 from unigrf_dist.prepare.source import Source, find_files
 
 _2023: dict[str, Any] = {
@@ -43,29 +42,23 @@ _PLAIN: dict[str, Any] = {
     "behaviours": {"rating": "rating"},
     "timestamp": "timestamp",
 }
-_LINES_LOOKED_AT = 1000
+# Enough to tell user ids from item ids where a few users are anonymous.
+_SNIFFED_LINES = 1000
 
 
 def reviews(raw: Path) -> Source:
-    """Ratings or reviews of one or more categories; all files of a folder must be of one kind."""
+    """Ratings or reviews of one or more categories; all files of a folder must be of one kind.
+
+    Raises:
+        UserError: there are no such files, or the first one is none of the kinds above.
+    """
     files = find_files(raw, "*.csv", "*.csv.gz", "*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
-    lines = _first_lines(files[0])
+    lines = [line.strip() for line in first_lines(files[0], _SNIFFED_LINES)]
     if files[0].name.removesuffix(".gz").endswith(".csv"):
         meaning = _csv_meaning(files[0], lines)
     else:
         meaning = {"layout": "jsonl", **_jsonl_meaning(files[0], lines)}
     return Source(files=files, user_type="string", item_type="string", limits=(1, 5), **meaning)
-
-
-def _first_lines(file: Path) -> list[str]:
-    try:
-        with open_text(file) as text:
-            lines = [line.strip() for line in itertools.islice(text, _LINES_LOOKED_AT) if line.strip()]
-    except (OSError, EOFError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from error
-    if not lines:
-        raise UserError(f"{file}: is empty")
-    return lines
 
 
 def _csv_meaning(file: Path, lines: list[str]) -> dict[str, Any]:

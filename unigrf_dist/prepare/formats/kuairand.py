@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unigrf_dist.prepare.source import Source, find_files
 
-# Name of the behaviour value -> column; every one is 0 or 1.
+# Column of each behaviour value, by the value's name; all values are 0 or 1.
 _FEEDBACK = {
     "click": "is_click",
     "like": "is_like",
@@ -19,7 +19,7 @@ _FEEDBACK = {
 
 
 def standard_log(raw: Path) -> Source:
-    """The standard logs (not those of random exposure), csv with a header line; times in milliseconds."""
+    """The standard logs (without those of random exposure): csv with a header line, times in milliseconds."""
     return Source(
         files=find_files(raw, "log_standard*.csv", "data/log_standard*.csv"),
         layout="csv",

@@ -1,6 +1,6 @@
 """MovieLens: 1M as ``ratings.dat``; 20M, 25M and 32M as ``ratings.csv`` (https://grouplens.org/datasets/movielens).
 
-Side features are read from the files beside the ratings, where these are: genres and year of the movies, and in 1M
+Side features are read from files beside the ratings if these exist: genres and year of the movies, and in 1M
 gender, age and occupation of the users.
 """
 
@@ -36,7 +36,7 @@ def ratings_dat(raw: Path) -> Source:
         limits=(1, 5),
         item_features=_beside(movies, key="movie", header=movie_header, features=_MOVIE_FEATURES, **latin),
         user_features=_beside(users, key="user", header=user_header, features=_USER_FEATURES, **latin),
-        notes=[*_absent("item", movies), *_absent("user", users)],
+        notes=[*_missing_note("item", movies), *_missing_note("user", users)],
         **_DAT,
     )
 
@@ -54,7 +54,7 @@ def ratings_csv(raw: Path) -> Source:
         behaviours={"rating": "rating"},
         limits=(0.5, 5),
         item_features=_beside(movies, layout="csv", key="movieId", features=_MOVIE_FEATURES),
-        notes=_absent("item", movies),
+        notes=_missing_note("item", movies),
     )
 
 
@@ -62,5 +62,5 @@ def _beside(file: Path, **meaning: Any) -> FeatureSource | None:
     return FeatureSource(file=file, **meaning) if file.is_file() else None
 
 
-def _absent(owner: str, file: Path) -> list[str]:
+def _missing_note(owner: str, file: Path) -> list[str]:
     return [] if file.is_file() else [f"no {owner} features: {file} is not there"]

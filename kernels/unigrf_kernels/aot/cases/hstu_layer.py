@@ -1,4 +1,4 @@
-"""The shipped configurations of the HSTU layer pieces, for the offline compiler."""
+"""The shipped configurations of the HSTU layer operators, for the AOT resource check."""
 
 from __future__ import annotations
 

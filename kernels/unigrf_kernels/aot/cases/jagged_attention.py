@@ -1,4 +1,4 @@
-"""The shipped configurations of jagged attention, for the offline compiler."""
+"""The shipped configurations of jagged attention, for the AOT resource check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What seeded dropout is timed on, how much work that counts, and what a user would take instead."""
+"""What seeded dropout is timed on, how much work that counts, and the usual baselines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unigrf_kernels.bench.contenders import compiled, own
-from unigrf_kernels.bench.task import Contender, Operands, Task, Work
+from unigrf_kernels.bench.implementations import compiled, of_this_package
+from unigrf_kernels.bench.task import Implementation, Operands, Task, Work
 from unigrf_kernels.ops.dropout.api import seeded_dropout
 
 DROPOUT = 0.2
@@ -38,10 +38,10 @@ def _task(tokens: int, width: int, device: torch.device, dtype: torch.dtype, wan
         return F.dropout(x, DROPOUT)
 
     elements = tokens * width * dtype.itemsize
-    contenders = [
-        *own(call, device),
-        Contender("F.dropout", eager, comparable=False),
+    implementations = [
+        *of_this_package(call, device),
+        Implementation("F.dropout", eager, comparable=False),
         compiled("F.dropout, compiled", eager, want_compiled, comparable=False),
     ]
     work = {"forward": Work(0, 2 * elements), "backward": Work(0, 2 * elements)}
-    return Task("seeded_dropout", f"{tokens} tokens x {width}", operands, contenders, work, "copy")
+    return Task("seeded_dropout", f"{tokens} tokens x {width}", operands, implementations, work, "copy")

@@ -1,4 +1,4 @@
-"""What the HSTU layer pieces are timed on, how much work that counts, and what a user would take instead."""
+"""What the HSTU layer operators are timed on, how much work that counts, and the usual baselines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unigrf_kernels.bench.contenders import compiled, own
-from unigrf_kernels.bench.task import Contender, Operands, Task, Work
+from unigrf_kernels.bench.implementations import compiled, of_this_package
+from unigrf_kernels.bench.task import Implementation, Operands, Task, Work
 from unigrf_kernels.ops.hstu_layer.api import gated_norm_dropout, norm_project_silu
 
 DROPOUT = 0.2
@@ -50,9 +50,13 @@ def _projection(
         "forward": Work(flops, row * (width + 4 * part)),
         "backward": Work(2 * flops, row * (2 * width + 4 * part)),
     }
-    contenders = [*own(call, device), Contender("eager", eager), compiled("eager, compiled", eager, want_compiled)]
+    implementations = [
+        *of_this_package(call, device),
+        Implementation("eager", eager),
+        compiled("eager, compiled", eager, want_compiled),
+    ]
     shape = f"{tokens} tokens {width} -> 4 x {part}"
-    return Task("norm_project_silu", shape, operands, contenders, work, "gemm")
+    return Task("norm_project_silu", shape, operands, implementations, work, "gemm")
 
 
 def _gate(
@@ -81,16 +85,16 @@ def _gate(
     # PyTorch draws another mask than this package.
     same = dropout == 0.0
     elements = tokens * width * dtype.itemsize
-    contenders = [
-        *own(call, device),
-        Contender("eager", eager, comparable=same),
+    implementations = [
+        *of_this_package(call, device),
+        Implementation("eager", eager, comparable=same),
         compiled("eager, compiled", eager, want_compiled, comparable=same),
     ]
     return Task(
         "gated_norm_dropout",
         f"{tokens} tokens x {width} dropout {dropout}",
         operands,
-        contenders,
+        implementations,
         {"forward": Work(0, 3 * elements), "backward": Work(0, 5 * elements)},
         "copy",
     )

@@ -1,4 +1,4 @@
-"""Tasks of `jagged_attention`: its own cases, and what a user would take instead."""
+"""Tasks of `jagged_attention`: its own cases, and the usual baselines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from unigrf_kernels.bench.cases.jagged_attention_inputs import (
     gpu_cases,
     padded_eager,
 )
-from unigrf_kernels.bench.contenders import compiled, own
-from unigrf_kernels.bench.task import Contender, Operands, Task, Work
+from unigrf_kernels.bench.implementations import compiled, of_this_package
+from unigrf_kernels.bench.task import Implementation, Operands, Task, Work
 from unigrf_kernels.ops.jagged_attention import jagged_attention
 
-# Of a CPU case's sequences: a quarter keeps the default run under a minute.
+# Sequences of a CPU case; a quarter of them keeps the default run under a minute.
 _CPU_SEQUENCES = 32
 _BIASES = {"num_positions": 1024, "num_buckets": 64}
 
@@ -50,15 +50,15 @@ def _task(case: BenchCase, shape: str, device: torch.device, dtype: torch.dtype,
         "forward": Work(case.forward_flops, num_bytes),
         "backward": Work(case.backward_flops, 2 * num_bytes),
     }
-    contenders = own(_own, device, _score_bytes(case, dtype))
+    implementations = of_this_package(_this_package, device, _score_bytes(case, dtype))
     if case.activation == "softmax":
-        contenders += _softmax_contenders(case, device, dtype)
+        implementations += _softmax_baselines(case, device, dtype)
     else:
-        contenders += _silu_contenders(case, dtype, want_compiled)
-    return Task("jagged_attention", shape, make, contenders, work, "gemm")
+        implementations += _silu_baselines(case, dtype, want_compiled)
+    return Task("jagged_attention", shape, make, implementations, work, "gemm")
 
 
-def _own(inputs: BenchInputs, implementation: str) -> Tensor:
+def _this_package(inputs: BenchInputs, implementation: str) -> Tensor:
     return jagged_attention(
         inputs.q,
         inputs.k,
@@ -76,32 +76,32 @@ def _score_bytes(case: BenchCase, dtype: torch.dtype) -> int:
     return 6 * pairs * dtype.itemsize
 
 
-def _silu_contenders(case: BenchCase, dtype: torch.dtype, want_compiled: bool) -> list[Contender]:
+def _silu_baselines(case: BenchCase, dtype: torch.dtype, want_compiled: bool) -> list[Implementation]:
     needed = _score_bytes(case, dtype)
     return [
-        Contender("padded eager", padded_eager, needed),
+        Implementation("padded eager", padded_eager, needed),
         compiled("padded eager, compiled", padded_eager, want_compiled, needed),
-        Contender("FlexAttention", refusal="normalises with softmax, has no silu"),
+        Implementation("FlexAttention", refusal="normalises with softmax, has no silu"),
     ]
 
 
-def _softmax_contenders(case: BenchCase, device: torch.device, dtype: torch.dtype) -> list[Contender]:
+def _softmax_baselines(case: BenchCase, device: torch.device, dtype: torch.dtype) -> list[Implementation]:
     on_gpu = device.type == "cuda"
     flex = (
-        Contender("FlexAttention, compiled", FlexAttention(), _block_mask_bytes(case))
+        Implementation("FlexAttention, compiled", FlexAttention(), _block_mask_bytes(case))
         if on_gpu
-        else Contender("FlexAttention, compiled", refusal="has no gradients on a CPU")
+        else Implementation("FlexAttention, compiled", refusal="has no gradients on a CPU")
     )
     nested = (
-        Contender("SDPA nested", sdpa_nested)
+        Implementation("SDPA nested", sdpa_nested)
         if on_gpu
-        else Contender("SDPA nested", refusal="has no causal kernel for nested tensors on a CPU")
+        else Implementation("SDPA nested", refusal="has no causal kernel for nested tensors on a CPU")
     )
     return [
-        Contender("SDPA padded", sdpa_padded),
+        Implementation("SDPA padded", sdpa_padded),
         nested,
         flex,
-        Contender("padded eager", padded_eager, _score_bytes(case, dtype)),
+        Implementation("padded eager", padded_eager, _score_bytes(case, dtype)),
     ]
 
 

@@ -2,8 +2,8 @@
 
     python -m unigrf_kernels.bench.cases.jagged_attention_cpu --threads 1
 
-Implementations take turns, so that a neighbour on the machine disturbs all of them alike; with one thread the time
-is that of the thread, not of the clock on the wall. Every result is first compared with the baseline's.
+Implementations take turns, so that other processes disturb all of them alike; with one thread the time is that
+thread's processor time. Every result is first compared with the baseline's.
 """
 
 from __future__ import annotations

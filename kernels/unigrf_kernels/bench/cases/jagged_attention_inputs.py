@@ -1,4 +1,4 @@
-"""What `jagged_attention` is timed on, how many operations that counts, and what a user would take instead.
+"""What `jagged_attention` is timed on, how many operations that counts, and the usual baseline.
 
 The FLOP convention is that of published tables: forward ``2 * heads * length^2 * dim`` per sequence (the causal
 half is already taken off), backward 2.5 times as much. Biases and activations are not counted.
@@ -22,11 +22,15 @@ BACKWARD_FACTOR = 2.5
 
 @dataclass(frozen=True)
 class BenchCase:
-    """One row of the benchmark.
+    """One shape of the benchmark.
 
     Attributes:
+        name: name of the shape, matched by `--shapes`.
         lengths: tokens of each sequence.
-        num_key_heads: fewer than ``num_heads`` for grouped queries.
+        num_heads: query heads.
+        head_dim: width of a head.
+        activation: "silu" or "softmax".
+        num_key_heads: key heads, fewer than ``num_heads`` for grouped queries; 0 for as many.
         num_positions: columns of the position bias; 0 for none.
         num_buckets: columns of the time bias; 0 for none.
     """
@@ -56,7 +60,7 @@ class BenchCase:
         return sum(self.lengths) * heads * self.head_dim * dtype.itemsize
 
     def inputs(self, dtype: torch.dtype, device: torch.device | str = "cpu", seed: int = 0) -> BenchInputs:
-        """Random operands with gradients wanted; pairs of tokens share a time, as items and behaviours do."""
+        """Random operands that require gradients; pairs of tokens share a time, as items and behaviours do."""
         generator = torch.Generator().manual_seed(seed)
         num_tokens, key_heads = sum(self.lengths), self.num_key_heads or self.num_heads
 
@@ -139,7 +143,7 @@ def cpu_cases() -> list[BenchCase]:
 
 
 def gpu_cases(*, most_tokens: int = 2**20) -> list[BenchCase]:
-    """Heads and lengths of the published marks, uniform and long-tailed, in batches of at most ``most_tokens``."""
+    """Heads and lengths of published tables, uniform and long-tailed, in batches of at most ``most_tokens``."""
     cases = []
     for num_heads, head_dim in ((4, 64), (4, 128), (4, 256), (8, 128)):
         for batch in (32, 512):
@@ -152,7 +156,7 @@ def gpu_cases(*, most_tokens: int = 2**20) -> list[BenchCase]:
 
 
 def padded_eager(inputs: BenchInputs) -> Tensor:
-    """What one writes without this package: pad, one matrix of all scores, every step a pass over it."""
+    """The usual baseline: pad, one matrix of all scores, every step a pass over it."""
     plan, options = inputs.plan, inputs.options
     lengths = plan.offsets.diff()
     longest = int(lengths.max())

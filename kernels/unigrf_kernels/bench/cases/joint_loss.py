@@ -1,4 +1,4 @@
-"""Tasks of `joint_loss`: rows by negatives, and what a user would take instead."""
+"""Tasks of `joint_loss`: rows by negatives, and the usual baselines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unigrf_kernels.bench.contenders import compiled, own
-from unigrf_kernels.bench.task import Contender, Operands, Task, Work
+from unigrf_kernels.bench.implementations import compiled, of_this_package
+from unigrf_kernels.bench.task import Implementation, Operands, Task, Work
 from unigrf_kernels.ops.joint_loss import joint_loss
 
 TEMPERATURE = 0.05
@@ -58,20 +58,20 @@ def _task(
     flops = 3 * 2 * rows * negatives * width
     num_bytes = 2 * (3 * rows + negatives) * width * dtype.itemsize
     needed = 5 * rows * negatives * 4
-    contenders = [
-        *own(_own, device),
-        Contender("eager", eager, needed),
-        Contender("eager in chunks", chunked_eager, 5 * _CHUNK_ROWS * negatives * 4),
+    implementations = [
+        *of_this_package(_this_package, device),
+        Implementation("eager", eager, needed),
+        Implementation("eager in chunks", chunked_eager, 5 * _CHUNK_ROWS * negatives * 4),
         compiled("eager, compiled", eager, want_compiled, needed),
     ]
     shape = f"{rows} rows x {negatives} negatives x {width}"
-    return Task("joint_loss", shape, make, contenders, {"step": Work(flops, num_bytes)}, "gemm")
+    return Task("joint_loss", shape, make, implementations, {"step": Work(flops, num_bytes)}, "gemm")
 
 
 def make_inputs(
     rows: int, negatives: int, width: int, device: torch.device | str, dtype: torch.dtype
 ) -> LossInputs:
-    """Random operands with gradients wanted."""
+    """Random operands that require gradients."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -87,7 +87,7 @@ def make_inputs(
     )  # fmt: skip
 
 
-def _own(inputs: LossInputs, implementation: str) -> tuple[Tensor, Tensor]:
+def _this_package(inputs: LossInputs, implementation: str) -> tuple[Tensor, Tensor]:
     even = torch.arange(0, inputs.hidden.shape[0], 2, device=inputs.hidden.device)
     loss = joint_loss(
         inputs.hidden,

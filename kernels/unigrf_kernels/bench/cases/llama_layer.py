@@ -1,4 +1,4 @@
-"""What the Llama layer pieces are timed on, how much work that counts, and what a user would take instead."""
+"""What the Llama layer operators are timed on, how much work that counts, and the usual baselines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unigrf_kernels.bench.contenders import compiled, own
-from unigrf_kernels.bench.task import Contender, Operands, Task, Work
+from unigrf_kernels.bench.implementations import compiled, of_this_package
+from unigrf_kernels.bench.task import Implementation, Operands, Task, Work
 from unigrf_kernels.ops.llama_layer.api import rms_norm, rotary, swiglu
 from unigrf_kernels.ops.llama_layer.reference import reference_rotary
 
@@ -42,12 +42,12 @@ def _rms_norm(
         return F.rms_norm(data[0], (width,), data[1], _EPS)
 
     work = _traffic(tokens * width * dtype.itemsize, forward=2, backward=3)
-    contenders = [
-        *own(call, device),
-        Contender("F.rms_norm", eager),
+    implementations = [
+        *of_this_package(call, device),
+        Implementation("F.rms_norm", eager),
         compiled("F.rms_norm, compiled", eager, want_compiled),
     ]
-    return Task("rms_norm", f"{tokens} tokens x {width}", operands, contenders, work, "copy")
+    return Task("rms_norm", f"{tokens} tokens x {width}", operands, implementations, work, "copy")
 
 
 def _swiglu(
@@ -66,8 +66,12 @@ def _swiglu(
         return F.silu(data[0]) * data[1]
 
     work = _traffic(tokens * inner * dtype.itemsize, forward=3, backward=5)
-    contenders = [*own(call, device), Contender("eager", eager), compiled("eager, compiled", eager, want_compiled)]
-    return Task("swiglu", f"{tokens} tokens x {inner}", operands, contenders, work, "copy")
+    implementations = [
+        *of_this_package(call, device),
+        Implementation("eager", eager),
+        compiled("eager, compiled", eager, want_compiled),
+    ]
+    return Task("swiglu", f"{tokens} tokens x {inner}", operands, implementations, work, "copy")
 
 
 def _rotary(
@@ -88,8 +92,12 @@ def _rotary(
         return reference_rotary(q, k, positions, _BASE)
 
     work = _traffic(2 * tokens * width * dtype.itemsize, forward=2, backward=2)
-    contenders = [*own(call, device), Contender("eager", eager), compiled("eager, compiled", eager, want_compiled)]
-    return Task("rotary", f"{tokens} tokens {heads}x{head_dim}", operands, contenders, work, "copy")
+    implementations = [
+        *of_this_package(call, device),
+        Implementation("eager", eager),
+        compiled("eager, compiled", eager, want_compiled),
+    ]
+    return Task("rotary", f"{tokens} tokens {heads}x{head_dim}", operands, implementations, work, "copy")
 
 
 def _traffic(num_bytes: int, *, forward: int, backward: int) -> dict[str, Work]:

@@ -24,7 +24,7 @@ def torch_dropout(x: Tensor, *, dropout: float, seed: Tensor) -> Tensor:
 
 
 class _SeededDropout(torch.autograd.Function):
-    """Saves the mask, one byte per element: to make it again costs more than to read it."""
+    """Saves the mask, one byte per element: computing it again costs more than reading it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropout: float, seed: Tensor) -> Tensor:

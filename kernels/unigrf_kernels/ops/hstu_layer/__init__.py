@@ -1,4 +1,4 @@
-"""The two fused pieces of an HSTU block around its attention."""
+"""The two fused operators of an HSTU block around its attention."""
 
 from .api import gated_norm_dropout, norm_project_silu
 

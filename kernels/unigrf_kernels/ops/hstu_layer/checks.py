@@ -1,4 +1,4 @@
-"""The contracts of the HSTU layer pieces: each rule once, with the message a caller gets."""
+"""The contracts of the HSTU layer operators: each rule once, with the message a caller gets."""
 
 from __future__ import annotations
 

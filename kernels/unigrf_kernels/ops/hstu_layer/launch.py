@@ -1,6 +1,6 @@
 """From tensors to kernel launches: the arguments of each kernel by name, its grid, its buffers.
 
-The offline compiler takes its cases from the same functions, called on meta tensors. Rows are contiguous here.
+The AOT resource check takes its cases from the same functions, called on meta tensors. Rows are contiguous here.
 """
 
 from __future__ import annotations

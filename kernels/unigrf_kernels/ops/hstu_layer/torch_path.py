@@ -1,4 +1,4 @@
-"""Plain PyTorch path: blocks of rows that stay in a core's cache, nothing saved that is cheap to make again.
+"""Plain PyTorch path: blocks of rows that stay in a core's cache, nothing saved that is cheap to compute again.
 
 Shapes: ``T`` rows, ``D`` width of the block's input, ``N`` width of one part of the projection.
 """
@@ -100,7 +100,7 @@ class _NormProjectSilu(torch.autograd.Function):
 class _GatedNormDropout(torch.autograd.Function):
     """Saves the normalised rows, as plain autograd would, and the mask, one byte per element.
 
-    Blocks of rows bring nothing here, and to make either of the two again costs more than to read it.
+    Blocks of rows gain nothing here, and computing either of the two again costs more than reading it.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
 """From tensors to kernel launches: the arguments of each kernel by name, its grid, its buffers.
 
-The offline compiler takes its cases from the same functions, called on meta tensors.
+The AOT resource check takes its cases from the same functions, called on meta tensors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NUM_GROUPS = 32
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call as the kernels take it: contract of `jagged_attention`, last dimension of q, k, v contiguous."""
+    """One call as the kernels take it: as in `jagged_attention`, with contiguous last dimensions of q, k and v."""
 
     q: Tensor
     k: Tensor
@@ -264,7 +264,7 @@ def run_query_gradient(
                 total += _sum_rows(rows[:count], extents, limit)
     position_total, time_total = totals
     if position_total is not None:
-        position_total = _join_own(position_total, limits[0]) * call.inverse_length
+        position_total = _fold_self_column(position_total, limits[0]) * call.inverse_length
     if time_total is not None:
         time_total = time_total * call.inverse_length
     return q_grad, position_total, time_total
@@ -281,7 +281,7 @@ def run_row_term(call: Call, grad: Tensor, out: Tensor) -> Tensor:
 
 
 def _row_widths(call: Call, position_gradient: bool, time_gradient: bool) -> tuple[int, int]:
-    """Columns of a program's rows. Candidates' own pairs have a column of their own, behind the table's."""
+    """Columns of a program's rows. Candidates that see themselves have an extra column behind the table's."""
     position = time = 0
     if position_gradient and call.position_bias is not None:
         position = call.position_bias.shape[1] + (call.num_candidates is not None)
@@ -290,7 +290,8 @@ def _row_widths(call: Call, position_gradient: bool, time_gradient: bool) -> tup
     return position, time
 
 
-def _join_own(total: Tensor, num_positions: int) -> Tensor:
+def _fold_self_column(total: Tensor, num_positions: int) -> Tensor:
+    """Add the extra column, whose distance is 0, to the table's first."""
     table = total[:, :num_positions]
     if total.shape[1] > num_positions:
         table[:, 0] += total[:, num_positions]

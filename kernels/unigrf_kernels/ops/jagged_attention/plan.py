@@ -1,4 +1,4 @@
-"""What all layers of a model share about one batch: who sees whom, and when."""
+"""What all layers of a model share about one batch: which tokens see which, and at what times."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AttentionPlan:
         key_times: Tensor | None,
         max_length: int | None,
     ) -> None:
-        """Refuse arguments that contradict the plan; those left out (None) are the plan's.
+        """Refuse arguments that contradict the plan; those that are None are taken from the plan.
 
         Raises:
             ValueError: a tensor is not the one that the plan was made for, or a number differs.

@@ -24,8 +24,12 @@ class Rows(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What a row of unnormalised weights is to be divided by, and its logarithm before the largest score was taken
-    off; ``[N, F R, 1]``."""
+    """Sums of the exponentials of softmax rows, ``[N, F R, 1]``.
+
+    Attributes:
+        divisors: sum relative to the row's largest score; the unnormalised weights are divided by it.
+        log_sums: logarithm of the sum of the exponentials themselves.
+    """
 
     divisors: Tensor
     log_sums: Tensor
@@ -35,18 +39,18 @@ class Activation(Protocol):
     """Steps between scores and weights. Names that end in ``_`` work in place."""
 
     value_factor: float
-    """A constant factor of the weights, applied to values or output gradients: they are smaller."""
+    """A constant factor of the weights, applied to values or output gradients, which are the smaller tensors."""
     keeps_rows: bool
     """Whether backward needs `Rows`."""
 
     def weigh_(self, scores: Tensor) -> Sums | None:
         """Turn scores into weights; where weights still lack a divisor, return it."""
 
-    def weigh_again(self, scores: Tensor, spare: Tensor, rows: Rows | None) -> Tensor:
-        """The same weights, complete, in ``scores`` or ``spare``."""
+    def recompute_weights(self, scores: Tensor, spare: Tensor, rows: Rows | None) -> Tensor:
+        """The same weights, normalised, in ``scores`` or ``spare``."""
 
     def differentiate_(self, gradient: Tensor, scores: Tensor, rows: Rows | None) -> None:
-        """Turn the weights' gradient into the scores'; ``scores`` is as `weigh_again` left it."""
+        """Turn the weights' gradient into the scores'; ``scores`` is as `recompute_weights` left it."""
 
 
 class Silu:
@@ -60,7 +64,7 @@ class Silu:
     def weigh_(self, scores: Tensor) -> None:
         torch.ops.aten.silu_(scores)
 
-    def weigh_again(self, scores: Tensor, spare: Tensor, rows: Rows | None) -> Tensor:
+    def recompute_weights(self, scores: Tensor, spare: Tensor, rows: Rows | None) -> Tensor:
         torch.ops.aten.silu.out(scores, out=spare)
         return spare
 
@@ -82,7 +86,7 @@ class Softmax:
         shape = (scores.shape[1], -1, 1)
         return Sums(sums.view(shape), (largest + sums.log()).view(shape))
 
-    def weigh_again(self, scores: Tensor, spare: Tensor, rows: Rows | None) -> Tensor:
+    def recompute_weights(self, scores: Tensor, spare: Tensor, rows: Rows | None) -> Tensor:
         assert rows is not None
         return scores.sub_(rows.log_sums.view(1, *scores.shape[1:4], 1)).exp_()
 

@@ -1,4 +1,4 @@
-"""Biases and masks of the plain PyTorch path: tiles to lay under the products, and gradients taken from tiles.
+"""Biases and masks of the plain PyTorch path: tiles that products are added to, and gradients taken from tiles.
 
 Scores of a block are ``[F, N, F, R, C]``: key phase, sequence, query phase, query cell, key cell
 (see `torch_blocks`).
@@ -15,7 +15,7 @@ from torch import Tensor
 from .buckets import time_buckets
 from .torch_blocks import Block, Group, Schedule
 
-HIDDEN = -1.0e30
+MASKED = -1.0e30
 """Added to the score of a pair that is not visible. silu, its derivative and exp of it are exactly 0, and unlike
 infinity it makes no NaN in silu."""
 
@@ -38,8 +38,8 @@ class DiagonalBias:
         phase = torch.arange(cells.phases, device=device)
         between_phases = phase[:, None] - cells.query_shift - phase[:, None, None]
         distance = difference * cells.phases + between_phases
-        is_hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        self.vectors = torch.zeros(distance.shape, dtype=dtype, device=device).masked_fill_(is_hidden, HIDDEN)[
+        is_masked = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        self.vectors = torch.zeros(distance.shape, dtype=dtype, device=device).masked_fill_(is_masked, MASKED)[
             None
         ]
         if self.table is not None:
@@ -48,14 +48,14 @@ class DiagonalBias:
             self.gradient = torch.zeros_like(self.vectors)
 
     def tile(self, head: int, block: Block) -> Tensor:
-        """``[F, 1, F, R, C]``."""
+        """``[F, 1, F, R, C]`` view of the vectors, one entry per difference of cells."""
         vector = self.vectors[head if self.table is not None else 0]
         rows_upwards = vector[..., self._span(block)].unfold(-1, len(block.columns), 1)
         # flip would keep the view's overlapping strides and hand out transposed memory, four times slower to add.
         return rows_upwards.contiguous().flip(-2).unsqueeze(1)
 
     def collect(self, head: int, block: Block, scores_grad: Tensor) -> None:
-        """Add the block's share of the gradient."""
+        """Add what the block contributes to the gradient."""
         rows, columns = len(block.rows), len(block.columns)
         # Padded by one column more than the longest diagonal needs and read with one column less, each row moves
         # a step to the right of the one above: diagonals become columns.
@@ -64,7 +64,7 @@ class DiagonalBias:
         self.gradient[head, ..., self._span(block)].add_(skewed.sum(-2))
 
     def table_gradient(self) -> Tensor:
-        """``[H, P]``."""
+        """``[H, P]`` gradient of the position bias."""
         assert self.table is not None
         return torch.zeros_like(self.table).index_add_(1, self.distance.flatten(), self.gradient.flatten(1))
 
@@ -85,29 +85,29 @@ class CandidateBias:
         self.table = None if table is None else table.to(dtype)
         assert schedule.to_candidates is not None
         distance = schedule.to_candidates
-        is_hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        self.vectors = torch.zeros_like(distance, dtype=dtype).masked_fill_(is_hidden, HIDDEN)[None]
+        is_masked = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        self.vectors = torch.zeros_like(distance, dtype=dtype).masked_fill_(is_masked, MASKED)[None]
         if self.table is not None:
             self.distance = distance.clamp(0, self.table.shape[1] - 1)
             self.vectors = self.vectors + self.table[:, self.distance]
             self.gradient = torch.zeros_like(self.vectors)
 
     def tile(self, head: int, group: Group, block: Block) -> Tensor:
-        """``[F, N, 1, 1, C]``, all but `others`."""
+        """``[F, N, 1, 1, C]`` bias and mask of all keys as candidates see them, but for `others`."""
         return block.key_values(group.keys.part_of(self.vectors[head if self.table is not None else 0]))
 
     def others(self, block: Block) -> Tensor:
-        """``[F, 1, F, R, C]``, what hides a candidate from the others."""
+        """``[F, 1, F, R, C]`` mask of one candidate against the others."""
         vectors, columns = self.vectors, len(block.candidate_columns)
         return _other_candidates(block.phases, block.candidate_rows, columns, vectors.dtype, vectors.device)
 
     def collect(self, head: int, group: Group, block: Block, scores_grad: Tensor) -> None:
-        """Add the block's share of the gradient."""
+        """Add what the block contributes to the gradient."""
         sums = sum_of_slices(scores_grad, 2).sum(2)[:, :, None, None]
         block.key_values(group.keys.part_of(self.gradient[head])).add_(sums)
 
     def table_gradient(self) -> Tensor:
-        """``[H, P]``."""
+        """``[H, P]`` gradient of the position bias."""
         assert self.table is not None
         return torch.zeros_like(self.table).index_add_(1, self.distance, self.gradient)
 
@@ -119,11 +119,11 @@ def _other_candidates(
     """`CandidateBias.others`: small, the same for nearly all blocks, and slower to make than to add."""
     tokens = torch.arange(phases * num_cells, device=device).view(phases, num_cells)
     is_other = tokens[:, rows.start : rows.stop, None] != tokens[:, None, None, None]
-    return torch.zeros(is_other.shape, dtype=dtype, device=device).masked_fill_(is_other, HIDDEN)
+    return torch.zeros(is_other.shape, dtype=dtype, device=device).masked_fill_(is_other, MASKED)
 
 
 class TimeBias:
-    """Time bias of all blocks, worked out once per pair of cells."""
+    """Time bias of all blocks, computed once per pair of cells."""
 
     LANES = 4
     """Copies of the table, used in turn along a row. Neighbouring cells mostly share a bucket, and each addition
@@ -141,14 +141,14 @@ class TimeBias:
         return bias.view(1, sequences, 1, rows, columns)
 
     def collect(self, head: int, group: Group, block: Block, scores_grad: Tensor) -> None:
-        """Add the block's share of the gradient."""
+        """Add what the block contributes to the gradient."""
         # One addition per phase: torch's sum over two short dimensions is four times slower.
         of_queries = sum_of_slices(sum_of_slices(scores_grad, 0), 1)
         sums = torch.bincount(self.buckets.of(group, block), of_queries.flatten(), self.table.shape[1])
         self.gradient[head].add_(sums)
 
     def table_gradient(self) -> Tensor:
-        """``[H, num_buckets]``."""
+        """``[H, num_buckets]`` gradient of the time bias."""
         return self.gradient.unflatten(1, (-1, self.LANES)).sum(2)
 
 
@@ -159,27 +159,27 @@ def sum_of_slices(tensor: Tensor, dim: int) -> Tensor:
 
 
 class BlockBuckets:
-    """For each block the flat indices into `TimeBias`' table, int32 ``[N * R * C]``; made when first asked for.
+    """For each block the flat indices into the table of `TimeBias`, int32 ``[N * R * C]``, made on first use.
 
-    Layers and passes share them. Very long sequences would fill the memory, so beyond a limit they are made anew.
+    Layers and passes share them. Very long sequences would fill the memory: beyond a limit they are made again.
     """
 
-    MOST_KEPT = 64 * 1024 * 1024
+    MAX_CACHED = 64 * 1024 * 1024
     """Indices kept per batch: 256 MiB."""
 
     def __init__(self, schedule: Schedule, query_times: Tensor, key_times: Tensor, num_buckets: int) -> None:
         self.query_times, self.key_times, self.num_buckets = query_times, key_times, num_buckets
-        self._kept: dict[Block, Tensor] = {}
-        self._num_kept = 0
+        self._cached: dict[Block, Tensor] = {}
+        self._num_cached = 0
 
     def of(self, group: Group, block: Block) -> Tensor:
         """Indices of one block."""
-        indices = self._kept.get(block)
+        indices = self._cached.get(block)
         if indices is None:
             indices = self._make(group, block)
-            if self._num_kept + indices.numel() <= self.MOST_KEPT:
-                self._kept[block] = indices
-                self._num_kept += indices.numel()
+            if self._num_cached + indices.numel() <= self.MAX_CACHED:
+                self._cached[block] = indices
+                self._num_cached += indices.numel()
         return indices
 
     def _make(self, group: Group, block: Block) -> Tensor:
@@ -194,8 +194,8 @@ class BlockBuckets:
         return (bucket * TimeBias.LANES + lane).flatten()
 
 
-def _lay(scores: Tensor, position: Tensor | None, time: Tensor | None) -> bool:
-    """Fill ``scores`` with the sum of what is there."""
+def _write_sum(scores: Tensor, position: Tensor | None, time: Tensor | None) -> bool:
+    """Fill ``scores`` with the sum of the terms that are not None; False: there is none."""
     if position is not None and time is not None:
         torch.add(position, time, out=scores)
         return True
@@ -223,22 +223,26 @@ class ScoreBias:
         )
         self.time = None if time_table is None or buckets is None else TimeBias(time_table, buckets, dtype)
 
-    def lay_under(self, scores: Tensor, head: int, group: Group, block: Block) -> bool:
-        """Fill ``scores`` with what products are to be added to. False: nothing, ``scores`` is as it was."""
+    def write_terms(self, scores: Tensor, head: int, group: Group, block: Block) -> bool:
+        """Fill ``scores`` with the terms that products are added to; False if there are none."""
         time = None if self.time is None else self.time.tile(head, group, block)
         position = self.diagonal.tile(head, block) if block.rows and self.diagonal.fills_block else None
         if self.candidate is None or not block.candidate_rows:
-            return _lay(scores, position, time)
-        if not _lay(block.within_history(scores), position, None if time is None else block.within_history(time)):
+            return _write_sum(scores, position, time)
+        if not _write_sum(
+            block.within_history(scores), position, None if time is None else block.within_history(time)
+        ):
             block.within_history(scores).zero_()
         tile = self.candidate.tile(head, group, block)
         of_candidates = block.of_candidates(scores)
-        _lay(of_candidates, tile.expand_as(of_candidates), None if time is None else block.of_candidates(time))
-        scores[..., : len(block.rows), len(block.columns) :] = HIDDEN
+        _write_sum(
+            of_candidates, tile.expand_as(of_candidates), None if time is None else block.of_candidates(time)
+        )
+        scores[..., : len(block.rows), len(block.columns) :] = MASKED
         return True
 
-    def hide(self, scores: Tensor, head: int, block: Block) -> None:
-        """Mask what `lay_under` did not."""
+    def mask(self, scores: Tensor, head: int, block: Block) -> None:
+        """Apply the masks that `write_terms` left to be added after the products."""
         if block.rows and not self.diagonal.fills_block:
             # Without bias and window, only a block's end at the diagonal needs it.
             first = block.rows.start - block.columns.start
@@ -259,11 +263,11 @@ class ScoreBias:
         self.time.collect(head, group, block, gradient)
 
     def position_gradient(self) -> Tensor:
-        """``[H, P]``, of all blocks collected."""
+        """``[H, P]`` sum over all blocks collected."""
         gradient = self.diagonal.table_gradient()
         return gradient if self.candidate is None else gradient.add_(self.candidate.table_gradient())
 
     def time_gradient(self) -> Tensor:
-        """``[H, num_buckets]``, of all blocks collected."""
+        """``[H, num_buckets]`` sum over all blocks collected."""
         assert self.time is not None
         return self.time.table_gradient()

@@ -1,16 +1,16 @@
-"""The plain PyTorch path's schedule: a batch cut into blocks of scores that fit a cache.
+"""The plain PyTorch path's schedule: a batch divided into blocks of scores that fit a cache.
 
 **Cells.** A recommender's tokens come in pairs (an item, then its behaviour) that share a time. Where that holds
 for a whole batch, a cell is such a pair (two phases), else one token (one phase). A block's scores are stored as
 one matrix of cells per pair of phases, so the time bias, worked out once per pair of cells, is added to all four
-with long contiguous rows. A model that shows a query the time of the next event pairs its queries differently,
-token ``2m - 1`` with ``2m``: then query cells are shifted by one token.
+with long contiguous rows. A model whose queries carry the time of the next event pairs them differently, token
+``2m - 1`` with ``2m``: then query cells are shifted by one token.
 
 **Groups.** Sequences of similar length are padded to the longest among them, history and candidates apart. Padding
 needs no mask: a causal query sees no later key, and a padded query has a zero output gradient.
 
-**Candidates.** In the forward, a few of them ride along with the last queries of their history, for a block of
-their own would cost more than its scores; many have blocks to themselves.
+**Candidates.** In the forward, a few candidates share a block with the last queries of their history, since a
+separate block would cost more than its scores; many candidates have separate blocks.
 
 **Slots.** The packed tokens of a group are copied to slots in the order in which blocks read them: queries block
 by block ``[N, F, R]`` (sequences, phases, cells), keys ``[F, N, S]``.
@@ -26,7 +26,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cells:
-    """How tokens become cells: tokens of a cell, and by how many query cells are shifted."""
+    """How tokens become cells.
+
+    Attributes:
+        phases: tokens of a cell, 1 or 2.
+        query_shift: tokens by which the cells of the history's queries begin earlier, 0 or 1.
+    """
 
     phases: int
     query_shift: int
@@ -39,15 +44,15 @@ class Block:
     Queries are cells of the history, then cells of the candidates; keys likewise.
 
     Attributes:
-        phases: ``F``.
-        sequences: ``N``, the first of a group.
+        phases: ``F``, tokens of a cell.
+        sequences: ``N``: the first ``N`` sequences of the group.
         rows: query cells of the history.
         candidate_rows: query cells of the candidates.
         columns: key cells of the history.
         candidate_columns: key cells of the candidates, all of them where there are candidate rows.
-        query_start: the group's slot of the first query.
-        key_starts: the group's slot of the first key, for each phase.
-        key_stride: slots from a sequence to the next.
+        query_start: slot of the first query, counted within the group.
+        key_starts: slot of the first key of each phase, counted within the group.
+        key_stride: key slots from one sequence to the next.
     """
 
     phases: int
@@ -62,17 +67,17 @@ class Block:
 
     @property
     def num_rows(self) -> int:
-        """``R``."""
+        """``R``, query cells of a sequence."""
         return len(self.rows) + len(self.candidate_rows)
 
     @property
     def num_columns(self) -> int:
-        """``C``."""
+        """``C``, key cells of a sequence."""
         return len(self.columns) + len(self.candidate_columns)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """``F, N, F, R, C``."""
+        """``F, N, F, R, C``, as scores are stored."""
         return self.phases, self.sequences, self.phases, self.num_rows, self.num_columns
 
     def within_history(self, scores: Tensor) -> Tensor:
@@ -110,10 +115,10 @@ class Slots:
     """Which tokens the slots of a group hold.
 
     Attributes:
-        start: number of slots in the groups before.
-        tokens: int64, padding points at a real token.
-        is_real: bool, whether a slot holds a token.
-        padding: int64, the slots that hold none.
+        start: number of slots in all earlier groups.
+        tokens: ``[slots]`` int64 packed token of each slot; any real token for padding.
+        is_real: ``[slots]`` bool, whether a slot holds a token.
+        padding: int64 slots that hold none.
     """
 
     start: int
@@ -125,7 +130,7 @@ class Slots:
         return self.tokens.numel()
 
     def load(self, packed: Tensor, slots: Tensor) -> Tensor:
-        """Copy ``[T, D]`` tokens to ``slots`` ``[slots, D]``, zero where there is none, and return those."""
+        """Copy ``[T, D]`` tokens to ``slots`` ``[slots, D]``, zero for padding, and return those."""
         if packed.dtype == slots.dtype:
             torch.index_select(packed, 0, self.tokens, out=slots)
         else:
@@ -133,7 +138,7 @@ class Slots:
         return slots.index_fill_(0, self.padding, 0)
 
     def part_of(self, all_slots: Tensor) -> Tensor:
-        """The group's ``[slots, D]`` of those of all groups."""
+        """The group's ``[slots, D]`` in the slots of all groups."""
         return all_slots[self.start : self.start + len(self)]
 
 
@@ -147,10 +152,11 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Cutting:
-    """All blocks of a batch, cut in one way. Sequences without tokens are in none.
+class Layout:
+    """All blocks of a batch for one pass. Sequences without tokens are in none.
 
     Attributes:
+        groups: groups in the order of their slots.
         query_slot: ``[T]`` int64, where a token's query lies in the slots of all groups.
     """
 
@@ -159,7 +165,7 @@ class Cutting:
 
     @property
     def num_query_slots(self) -> int:
-        """Slots of all groups."""
+        """Query slots of all groups."""
         return sum(len(group.queries) for group in self.groups)
 
 
@@ -168,8 +174,10 @@ class Schedule:
     """How both passes run over a batch; they have the keys and most blocks in common.
 
     Attributes:
-        forward: candidates may ride along.
-        backward: candidates are apart, so that those without a gradient can be left out.
+        cells: how tokens become cells.
+        forward: blocks of the forward, where a few candidates share a block with their history.
+        backward: blocks of the backward, where candidates are separate, so that those without a gradient are
+            skipped.
         key_slot: ``[T]`` int64, where a token's key lies in the slots of all groups.
         to_candidates: ``[key slots]`` int64, positions from a slot's token to its sequence's candidates, which all
             stand behind the history; -1 where a slot holds no token. None where no sequence has candidates.
@@ -177,13 +185,13 @@ class Schedule:
     """
 
     cells: Cells
-    forward: Cutting
-    backward: Cutting
+    forward: Layout
+    backward: Layout
     key_slot: Tensor
     to_candidates: Tensor | None
     longest_history: int
 
     @property
     def num_key_slots(self) -> int:
-        """Slots of all groups."""
+        """Key slots of all groups."""
         return sum(len(group.keys) for group in self.forward.groups)

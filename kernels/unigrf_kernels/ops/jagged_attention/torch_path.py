@@ -93,11 +93,11 @@ class _BlockedAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, position_bias, time_bias, out, log_sums = ctx.saved_tensors
         backward = _Backward(q, k, v, position_bias, time_bias, ctx.settings)
-        return *backward.run(grad_out, out, log_sums, _Wanted(*ctx.needs_input_grad[:5])), None
+        return *backward.run(grad_out, out, log_sums, _NeedsGrad(*ctx.needs_input_grad[:5])), None
 
 
-class _Wanted(NamedTuple):
-    """Which gradients are asked for."""
+class _NeedsGrad(NamedTuple):
+    """Which inputs need a gradient."""
 
     q: bool
     k: bool
@@ -151,9 +151,9 @@ class _Pass:
         return group.keys.load(packed[:, key_head], self.scratch(name, len(group.keys), packed.shape[2]))
 
     def scores(self, head: int, group: Group, block: Block, q: Tensor, k: Tensor) -> Tensor:
-        """``[F, N, F, R, C]``."""
+        """``[F, N, F, R, C]`` scores of a block with biases and masks."""
         scores = self.scratch("scores", *block.shape)
-        has_terms = self.bias.lay_under(scores, head, group, block)
+        has_terms = self.bias.write_terms(scores, head, group, block)
         queries = block.queries(q)
         for phase, products in enumerate(_matrices(scores)):
             keys = block.keys(k, phase).transpose(1, 2)
@@ -161,7 +161,7 @@ class _Pass:
                 products.baddbmm_(queries, keys)
             else:
                 torch.bmm(queries, keys, out=products)
-        self.bias.hide(scores, head, block)
+        self.bias.mask(scores, head, block)
         return scores
 
     def apply(self, weights: Tensor, block: Block, keys: Tensor, out: Tensor) -> Tensor:
@@ -186,16 +186,16 @@ class _Pass:
 class _Forward(_Pass):
     def run(self) -> tuple[Tensor, Tensor | None]:
         """Output, and log sums ``[T, H, 1]`` where backward needs them."""
-        cutting = self.schedule.forward
-        slots = self.scratch("all_out", self.num_heads, cutting.num_query_slots, self.width)
-        log_sums = self.scratch("all_log_sums", self.num_heads, cutting.num_query_slots, 1)
-        for group in cutting.groups:
+        layout = self.schedule.forward
+        slots = self.scratch("all_out", self.num_heads, layout.num_query_slots, self.width)
+        log_sums = self.scratch("all_log_sums", self.num_heads, layout.num_query_slots, 1)
+        for group in layout.groups:
             for head in range(self.num_heads):
                 self.attend(head, group, slots[head], log_sums[head])
-        out = _to_tokens(slots, cutting.query_slot, self.q.dtype)
+        out = _to_tokens(slots, layout.query_slot, self.q.dtype)
         if not self.activation.keeps_rows:
             return out, None
-        return out, _to_tokens(log_sums, cutting.query_slot, self.dtype)
+        return out, _to_tokens(log_sums, layout.query_slot, self.dtype)
 
     def attend(self, head: int, group: Group, out: Tensor, log_sums: Tensor) -> None:
         """One head of one group, to its part of all slots."""
@@ -214,27 +214,27 @@ class _Forward(_Pass):
 
 class _Backward(_Pass):
     def run(
-        self, grad_out: Tensor, out: Tensor | None, log_sums: Tensor | None, wanted: _Wanted
+        self, grad_out: Tensor, out: Tensor | None, log_sums: Tensor | None, needs_grad: _NeedsGrad
     ) -> tuple[Tensor | None, ...]:
         """Gradients of q, k, v and both tables."""
-        schedule, cutting, num_key_heads = self.schedule, self.schedule.backward, self.k.shape[1]
-        self.wanted = wanted
-        self.dq = self.scratch("dq", self.num_heads, cutting.num_query_slots, self.width)
+        schedule, layout, num_key_heads = self.schedule, self.schedule.backward, self.k.shape[1]
+        self.needs_grad = needs_grad
+        self.dq = self.scratch("dq", self.num_heads, layout.num_query_slots, self.width)
         self.dk = self.scratch("dk", num_key_heads, schedule.num_key_slots, self.width).zero_()
         self.dv = self.scratch("dv", num_key_heads, schedule.num_key_slots, self.width).zero_()
-        for group in cutting.groups:
+        for group in layout.groups:
             for head in range(self.num_heads):
                 self.differentiate(head, group, grad_out, self.rows(head, group, grad_out, out, log_sums))
         return (
-            _to_tokens(self.dq.mul_(self.scale), cutting.query_slot, self.q.dtype) if wanted.q else None,
-            _to_tokens(self.dk, schedule.key_slot, self.k.dtype) if wanted.k else None,
-            _to_tokens(self.dv, schedule.key_slot, self.v.dtype) if wanted.v else None,
-            self.bias.position_gradient() if wanted.position_bias else None,
-            self.bias.time_gradient() if wanted.time_bias else None,
+            _to_tokens(self.dq.mul_(self.scale), layout.query_slot, self.q.dtype) if needs_grad.q else None,
+            _to_tokens(self.dk, schedule.key_slot, self.k.dtype) if needs_grad.k else None,
+            _to_tokens(self.dv, schedule.key_slot, self.v.dtype) if needs_grad.v else None,
+            self.bias.position_gradient() if needs_grad.position_bias else None,
+            self.bias.time_gradient() if needs_grad.time_bias else None,
         )
 
     def differentiate(self, head: int, group: Group, grad_out: Tensor, rows: Rows | None) -> None:
-        """Add one head of one group to all gradients."""
+        """Add what one head of one group contributes to all gradients."""
         q = self.load_queries("q", self.q, head, group).mul_(self.scale)
         k = self.load_keys("k", self.k, head, group)
         v = self.load_keys("v", self.v, head, group)
@@ -243,35 +243,40 @@ class _Backward(_Pass):
         dk = group.keys.part_of(self.dk[head // self.heads_per_key_head])
         dv = group.keys.part_of(self.dv[head // self.heads_per_key_head])
         for block in group.blocks:
-            # Candidates that were only asked, not learnt from, have no gradient: their share of all others is 0.
+            # Candidates that are scored but not in the loss have no gradient, so they contribute to no other one.
             if not block.rows and not block.queries(do).any():
                 block.queries(dq).zero_()
                 continue
             block_rows = None if rows is None else Rows(*map(block.queries, rows))
             scores = self.scores(head, group, block, q, k)
             gradient = self.scratch("gradient", *block.shape)
-            weights = self.activation.weigh_again(scores, gradient, block_rows)
-            if self.wanted.v:
+            weights = self.activation.recompute_weights(scores, gradient, block_rows)
+            if self.needs_grad.v:
                 self.add_transposed(weights, block, do, dv)
-            if not (self.wanted.q or self.wanted.k or self.wanted.position_bias or self.wanted.time_bias):
+            if not (
+                self.needs_grad.q
+                or self.needs_grad.k
+                or self.needs_grad.position_bias
+                or self.needs_grad.time_bias
+            ):
                 continue
             block_do = block.queries(do)
             for phase, products in enumerate(_matrices(gradient)):
                 torch.bmm(block_do, block.keys(v, phase).transpose(1, 2), out=products)
             self.activation.differentiate_(gradient, scores, block_rows)
-            if self.wanted.position_bias:
+            if self.needs_grad.position_bias:
                 self.bias.collect_position(gradient, head, group, block)
-            if self.wanted.time_bias:
+            if self.needs_grad.time_bias:
                 self.bias.collect_time(gradient, head, group, block)
-            if self.wanted.k:
+            if self.needs_grad.k:
                 self.add_transposed(gradient, block, q, dk)
-            if self.wanted.q:
+            if self.needs_grad.q:
                 self.apply(gradient, block, k, dq)
 
     def rows(
         self, head: int, group: Group, grad_out: Tensor, out: Tensor | None, log_sums: Tensor | None
     ) -> Rows | None:
-        """What softmax kept of a group's queries, ``[slots, 1]``."""
+        """What softmax kept of a group's queries, ``[slots, 1]`` each; None for silu."""
         if out is None or log_sums is None:
             return None
         do = self.load_queries("do", grad_out, head, group)

@@ -26,8 +26,8 @@ from .triton_tiles import (
 @triton.jit
 def attend(
     accumulator,
-    peak,
-    total,
+    row_max,
+    sum_exp,
     query,
     first_asked,
     last_asked,
@@ -61,7 +61,7 @@ def attend(
     PRECISION: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Add one key tile. Softmax keeps the running maximum `peak` and sum `total` in base 2; silu needs none."""
+    """Add one key tile. Softmax keeps a running `row_max` and `sum_exp` of each row, in base 2; silu neither."""
     key = load_tile(k, first_col, length, k_stride, D, BLOCK_N, BLOCK_D, MASKED)
     scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
     if HAS_POSITION_BIAS:
@@ -83,14 +83,14 @@ def attend(
             rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, False)
             seen = visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW)
             scores = tl.where(seen, scores, -float("inf"))
-        new_peak = tl.maximum(peak, tl.max(scores, 1))
-        # A row may see nothing of a masked tile and have seen nothing before.
-        reference = tl.where(new_peak == -float("inf"), 0.0, new_peak) if MASKED else new_peak
+        new_max = tl.maximum(row_max, tl.max(scores, 1))
+        # A row may see no key of a masked tile nor of those before it: -inf less -inf would be NaN.
+        reference = tl.where(new_max == -float("inf"), 0.0, new_max) if MASKED else new_max
         weights = tl.exp2(scores - reference[:, None])
-        shrink = tl.exp2(peak - reference)
-        total = total * shrink + tl.sum(weights, 1)
-        accumulator = accumulator * shrink[:, None]
-        peak = new_peak
+        rescale = tl.exp2(row_max - reference)
+        sum_exp = sum_exp * rescale + tl.sum(weights, 1)
+        accumulator = accumulator * rescale[:, None]
+        row_max = new_max
     else:
         weights = scores * sigmoid(scores)
         if MASKED:
@@ -98,7 +98,7 @@ def attend(
             seen = visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW)
             weights = tl.where(seen, weights, 0.0)
     accumulator = tl.dot(weights.to(value.dtype), value, accumulator, input_precision=PRECISION)
-    return accumulator, peak, total
+    return accumulator, row_max, sum_exp
 
 
 @triton.jit
@@ -165,39 +165,40 @@ def forward_kernel(
 
     query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, True)
     accumulator = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
-    peak = tl.full([BLOCK_M], -float("inf"), dtype=tl.float32)
-    total = tl.zeros([BLOCK_M], dtype=tl.float32)
-    begin, full_begin, full_end, end, own_begin, own_end = key_tiles(
+    row_max = tl.full([BLOCK_M], -float("inf"), dtype=tl.float32)
+    sum_exp = tl.zeros([BLOCK_M], dtype=tl.float32)
+    begin, full_begin, full_end, end, self_begin, self_end = key_tiles(
         first_row, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
     )
     for tile in tl.range(full_begin, full_end, disable_licm=True):
-        accumulator, peak, total = attend(
-            accumulator, peak, total, query, first_asked, last_asked, first_row, tile * BLOCK_N, length, history,
-            k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
+        accumulator, row_max, sum_exp = attend(
+            accumulator, row_max, sum_exp, query, first_asked, last_asked, first_row, tile * BLOCK_N,
+            length, history, k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
             scale, window, num_positions, last_bucket, k_stride, v_stride,
             D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
             HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False,
         )  # fmt: skip
-    num_own = own_end - own_begin
+    # The tiles that need the mask, in one loop: candidates that see themselves, the window's edge, the diagonal.
+    num_self = self_end - self_begin
     num_left = full_begin - begin
-    for step in tl.range(num_own + num_left + end - full_end, disable_licm=True):
-        tile = own_begin + step
-        if step >= num_own:
-            tile = begin + step - num_own
-        if step >= num_own + num_left:
-            tile = full_end + step - num_own - num_left
-        accumulator, peak, total = attend(
-            accumulator, peak, total, query, first_asked, last_asked, first_row, tile * BLOCK_N, length, history,
-            k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
+    for step in tl.range(num_self + num_left + end - full_end, disable_licm=True):
+        tile = self_begin + step
+        if step >= num_self:
+            tile = begin + step - num_self
+        if step >= num_self + num_left:
+            tile = full_end + step - num_self - num_left
+        accumulator, row_max, sum_exp = attend(
+            accumulator, row_max, sum_exp, query, first_asked, last_asked, first_row, tile * BLOCK_N,
+            length, history, k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
             scale, window, num_positions, last_bucket, k_stride, v_stride,
             D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
             HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True,
         )  # fmt: skip
 
     if SOFTMAX:
-        accumulator = accumulator / total[:, None]
+        accumulator = accumulator / sum_exp[:, None]
         row = first_row + tl.arange(0, BLOCK_M)
-        tl.store(lse + head.to(tl.int64) * num_tokens + start + row, peak + tl.log2(total), mask=row < length)
+        tl.store(lse + head.to(tl.int64) * num_tokens + start + row, row_max + tl.log2(sum_exp), mask=row < length)
     else:
         accumulator = accumulator * inverse_length
     out += start * out_stride + head * D

@@ -64,14 +64,14 @@ def gather_gradient(
     HAS_POSITION_BIAS: tl.constexpr,
     HAS_TIME_BIAS: tl.constexpr,
     PRECISION: tl.constexpr,
-    WANT_KEY: tl.constexpr,
-    WANT_VALUE: tl.constexpr,
+    NEEDS_KEY: tl.constexpr,
+    NEEDS_VALUE: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Add what one query tile sends back. All tiles are `[keys, queries]`, so that each is a left operand in
-    registers for the product that follows. Rows behind the sequence's end load as zero and send nothing.
+    """Add what one query tile contributes. All tiles are `[keys, queries]`, so that each is a left operand in
+    registers for the product that follows. Rows behind the sequence's end load as zero and contribute nothing.
 
-    What waits for the second pair of products waits in the operands' type: in registers that counts.
+    Weights are rounded to the dtype of the operands before they are needed again: that halves their registers.
     """
     query = load_tile(q, first_row, length, q_stride, D, BLOCK_M, BLOCK_D, MASKED)
     scores = tl.dot(key, tl.trans(query), input_precision=PRECISION) * scale
@@ -102,14 +102,14 @@ def gather_gradient(
         if not SOFTMAX:
             slope = tl.where(seen, slope, 0.0)
     weights = weights.to(upstream.dtype)
-    if WANT_VALUE:
+    if NEEDS_VALUE:
         value_gradient = tl.dot(weights, upstream, value_gradient, input_precision=PRECISION)
-    if WANT_KEY:
-        sent = tl.dot(value, tl.trans(upstream), input_precision=PRECISION)
+    if NEEDS_KEY:
+        dweights = tl.dot(value, tl.trans(upstream), input_precision=PRECISION)
         if SOFTMAX:
             slope = weights.to(tl.float32)
-            sent -= load_row_terms(delta, first_row, length, 0.0, BLOCK_M, MASKED)[None, :]
-        key_gradient = tl.dot((sent * slope).to(query.dtype), query, key_gradient, input_precision=PRECISION)
+            dweights -= load_row_terms(delta, first_row, length, 0.0, BLOCK_M, MASKED)[None, :]
+        key_gradient = tl.dot((dweights * slope).to(query.dtype), query, key_gradient, input_precision=PRECISION)
     return key_gradient, value_gradient
 
 
@@ -154,10 +154,10 @@ def sweep(
     HAS_POSITION_BIAS: tl.constexpr,
     HAS_TIME_BIAS: tl.constexpr,
     PRECISION: tl.constexpr,
-    WANT_KEY: tl.constexpr,
-    WANT_VALUE: tl.constexpr,
+    NEEDS_KEY: tl.constexpr,
+    NEEDS_VALUE: tl.constexpr,
 ):
-    """Visit all query tiles of all heads that use this key head; returns what is wanted of the gradients."""
+    """Visit all query tiles of all heads that use this key head; returns both gradients, zeros if not needed."""
     key_gradient = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
     value_gradient = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
     begin, full_begin, full_end, end = query_tiles(
@@ -187,7 +187,7 @@ def sweep(
                 head_time_bias,
                 thresholds, near_thresholds, scale, window, num_positions, last_bucket, q_stride, grad_stride,
                 D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
-                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, WANT_KEY, WANT_VALUE, False,
+                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, NEEDS_KEY, NEEDS_VALUE, False,
             )  # fmt: skip
         for step in tl.range(num_left + end - full_end, disable_licm=True):
             tile = begin + step
@@ -200,7 +200,7 @@ def sweep(
                 head_time_bias,
                 thresholds, near_thresholds, scale, window, num_positions, last_bucket, q_stride, grad_stride,
                 D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
-                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, WANT_KEY, WANT_VALUE, True,
+                HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, NEEDS_KEY, NEEDS_VALUE, True,
             )  # fmt: skip
     return key_gradient, value_gradient
 

@@ -17,11 +17,11 @@ def row_products(left, right, IN_PARTS: tl.constexpr, PRECISION: tl.constexpr):
     quarters one after the other, so that rows of 256 numbers do not spill.
     """
     if IN_PARTS:
-        left_half, left_rest = _halves(left)
-        right_half, right_rest = _halves(right)
+        left_first, left_second = _halves(left)
+        right_first, right_second = _halves(right)
         product = tl.zeros([left.shape[0], right.shape[0]], dtype=tl.float32)
-        product = _add_halves(product, left_half, right_half, PRECISION)
-        product = _add_halves(product, left_rest, right_rest, PRECISION)
+        product = _add_halves(product, left_first, right_first, PRECISION)
+        product = _add_halves(product, left_second, right_second, PRECISION)
     else:
         product = tl.dot(left, tl.trans(right), input_precision=PRECISION)
     return product
@@ -29,10 +29,10 @@ def row_products(left, right, IN_PARTS: tl.constexpr, PRECISION: tl.constexpr):
 
 @triton.jit
 def _add_halves(product, left, right, PRECISION: tl.constexpr):
-    left_half, left_rest = _halves(left)
-    right_half, right_rest = _halves(right)
-    product = tl.dot(left_half, tl.trans(right_half), product, input_precision=PRECISION)
-    return tl.dot(left_rest, tl.trans(right_rest), product, input_precision=PRECISION)
+    left_first, left_second = _halves(left)
+    right_first, right_second = _halves(right)
+    product = tl.dot(left_first, tl.trans(right_first), product, input_precision=PRECISION)
+    return tl.dot(left_second, tl.trans(right_second), product, input_precision=PRECISION)
 
 
 @triton.jit

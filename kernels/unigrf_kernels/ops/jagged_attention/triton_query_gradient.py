@@ -87,20 +87,20 @@ def score_gradient(
             BLOCK_M, BLOCK_N, False,
         )  # fmt: skip
     value = load_tile(v, first_col, length, v_stride, D, BLOCK_N, BLOCK_D, MASKED)
-    sent = row_products(upstream, value, in_parts, PRECISION)
+    dweights = row_products(upstream, value, in_parts, PRECISION)
     if SOFTMAX:
-        sent = tl.exp2(scores * LOG2_E - normaliser[:, None]) * (sent - mean[:, None])
+        dscores = tl.exp2(scores * LOG2_E - normaliser[:, None]) * (dweights - mean[:, None])
     else:
         gate = sigmoid(scores)
-        sent = sent * (gate + scores * gate * (1.0 - gate))
+        dscores = dweights * (gate + scores * gate * (1.0 - gate))
     if MASKED:
         rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, False)
-        sent = tl.where(visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW), sent, 0.0)
-    return sent, key, bucket, lowest, highest
+        dscores = tl.where(visible(rows, cols, history, window, HAS_CANDIDATES, HAS_WINDOW), dscores, 0.0)
+    return dscores, key, bucket, lowest, highest
 
 
 @triton.jit
-def sum_diagonals(sent, origin, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, HAS_CANDIDATES: tl.constexpr):
+def sum_diagonals(dscores, origin, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, HAS_CANDIDATES: tl.constexpr):
     """Sums of a tile along its diagonals `row - column`: those from 0 up, and those from -BLOCK_M up.
 
     Column c is rotated up by c, so that a diagonal becomes a row: what was not wrapped around lies on diagonal
@@ -110,20 +110,20 @@ def sum_diagonals(sent, origin, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, HA
     row = tl.arange(0, BLOCK_M)[:, None]
     column = tl.arange(0, BLOCK_N)[None, :]
     if HAS_CANDIDATES:
-        folded = tl.sum(tl.where(row >= origin, sent, 0.0), 0)
-        sent = tl.where(row == tl.maximum(origin, 0), folded[None, :], sent)
-        sent = tl.where(row > tl.maximum(origin, 0), 0.0, sent)
-    turned = tl.gather(sent, (row + column) % BLOCK_M, 0)
+        folded = tl.sum(tl.where(row >= origin, dscores, 0.0), 0)
+        dscores = tl.where(row == tl.maximum(origin, 0), folded[None, :], dscores)
+        dscores = tl.where(row > tl.maximum(origin, 0), 0.0, dscores)
+    turned = tl.gather(dscores, (row + column) % BLOCK_M, 0)
     wrapped = row + column >= BLOCK_M
     return tl.sum(tl.where(wrapped, 0.0, turned), 1), tl.sum(tl.where(wrapped, turned, 0.0), 1)
 
 
 @triton.jit
-def write_sums(sums, distances, wanted, position_row, far, num_positions):
+def write_sums(sums, distances, is_final, position_row, far, num_positions):
     """Write sums by relative position to the program's row; those at the last position or beyond go to `far`."""
     near = (distances >= 0) & (distances < num_positions - 1)
-    tl.store(position_row + distances, sums, mask=near & wanted)
-    return far + tl.sum(tl.where((distances >= num_positions - 1) & wanted, sums, 0.0))
+    tl.store(position_row + distances, sums, mask=near & is_final)
+    return far + tl.sum(tl.where((distances >= num_positions - 1) & is_final, sums, 0.0))
 
 
 @triton.jit
@@ -213,7 +213,7 @@ def query_gradient_kernel(
     upstream = load_tile(grad, first_row, length, grad_stride, D, BLOCK_M, BLOCK_D, True)
 
     query_gradient = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
-    begin, full_begin, full_end, end, own_begin, own_end = key_tiles(
+    begin, full_begin, full_end, end, self_begin, self_end = key_tiles(
         first_row, length, history, window, BLOCK_M, BLOCK_N, HAS_CANDIDATES, HAS_WINDOW
     )
     in_parts: tl.constexpr = BLOCK_D > 128 and k.dtype.element_ty == tl.float32
@@ -222,7 +222,7 @@ def query_gradient_kernel(
         full_end = end
     else:
         for tile in tl.range(full_begin, full_end, disable_licm=True):
-            sent, key, _, _, _ = score_gradient(
+            dscores, key, _, _, _ = score_gradient(
                 query, upstream, first_asked, last_asked, normaliser, mean, first_row, tile * BLOCK_N,
                 length, history,
                 k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
@@ -230,11 +230,11 @@ def query_gradient_kernel(
                 D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
                 HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, False,
             )  # fmt: skip
-            query_gradient = tl.dot(sent.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+            query_gradient = tl.dot(dscores.to(key.dtype), key, query_gradient, input_precision=PRECISION)
 
     position_row = position_rows
     far = 0.0
-    own = 0.0
+    self_sum = 0.0
     carry = tl.zeros([BLOCK_M], dtype=tl.float32)
     diagonal = tl.arange(0, BLOCK_M)
     origin = tl.minimum(first_row, history)
@@ -243,40 +243,41 @@ def query_gradient_kernel(
     if POSITION_GRADIENT:
         position_row += (item.to(tl.int64) * HEADS + head) * (num_positions + HAS_CANDIDATES)
 
-    num_own = own_end - own_begin
+    num_self = self_end - self_begin
     num_left = full_begin - begin
-    for step in tl.range(num_own + num_left + end - full_end, disable_licm=True):
-        tile = own_begin + step
-        if step >= num_own:
-            tile = begin + step - num_own
-        if step >= num_own + num_left:
-            tile = full_end + step - num_own - num_left
+    for step in tl.range(num_self + num_left + end - full_end, disable_licm=True):
+        tile = self_begin + step
+        if step >= num_self:
+            tile = begin + step - num_self
+        if step >= num_self + num_left:
+            tile = full_end + step - num_self - num_left
         first_col = tile * BLOCK_N
-        sent, key, bucket, lowest, highest = score_gradient(
+        dscores, key, bucket, lowest, highest = score_gradient(
             query, upstream, first_asked, last_asked, normaliser, mean, first_row, first_col, length, history,
             k, v, query_times, key_times, position_bias, time_bias, thresholds, near_thresholds,
             scale, window, num_positions, last_bucket, k_stride, v_stride,
             D, BLOCK_M, BLOCK_N, BLOCK_D, SOFTMAX, HAS_CANDIDATES, HAS_WINDOW,
             HAS_POSITION_BIAS, HAS_TIME_BIAS, PRECISION, True,
         )  # fmt: skip
-        query_gradient = tl.dot(sent.to(key.dtype), key, query_gradient, input_precision=PRECISION)
+        query_gradient = tl.dot(dscores.to(key.dtype), key, query_gradient, input_precision=PRECISION)
         if TIME_GRADIENT:
             for number in range(lowest, highest + 1):
-                part = tl.sum(tl.where(bucket == number, sent, 0.0))
+                part = tl.sum(tl.where(bucket == number, dscores, 0.0))
                 by_bucket = tl.where(slot == number, by_bucket + part, by_bucket)
         if POSITION_GRADIENT:
             if HAS_CANDIDATES:
                 rows, cols = tile_indices(first_row, first_col, BLOCK_M, BLOCK_N, False)
-                is_own = (rows == cols) & (cols >= history)
-                own += tl.sum(tl.where(is_own, sent, 0.0))
-                sent = tl.where(is_own, 0.0, sent)
-            upper, lower = sum_diagonals(sent, history - first_row, BLOCK_M, BLOCK_N, HAS_CANDIDATES)
+                is_self = (rows == cols) & (cols >= history)
+                self_sum += tl.sum(tl.where(is_self, dscores, 0.0))
+                dscores = tl.where(is_self, 0.0, dscores)
+            upper, lower = sum_diagonals(dscores, history - first_row, BLOCK_M, BLOCK_N, HAS_CANDIDATES)
             upper += carry
-            is_final = diagonal >= BLOCK_M - BLOCK_N
-            wanted = is_final & (step >= num_own)
+            is_highest = diagonal >= BLOCK_M - BLOCK_N
+            # Self-attending candidates come first: their sums are in self_sum and leave nothing to write here.
+            is_final = is_highest & (step >= num_self)
             distances = origin - first_col + diagonal
-            far = write_sums(upper, distances, wanted, position_row, far, num_positions)
-            carry = tl.gather(tl.where(is_final, lower, upper), (diagonal + BLOCK_M - BLOCK_N) % BLOCK_M, 0)
+            far = write_sums(upper, distances, is_final, position_row, far, num_positions)
+            carry = tl.gather(tl.where(is_highest, lower, upper), (diagonal + BLOCK_M - BLOCK_N) % BLOCK_M, 0)
 
     store_tile(
         q_grad + start * HEADS * D + head * D,
@@ -294,4 +295,4 @@ def query_gradient_kernel(
         far = write_sums(carry, distances, diagonal >= 0, position_row, far, num_positions)
         tl.store(position_row + num_positions - 1, far, mask=reach >= num_positions)
         if HAS_CANDIDATES:
-            tl.store(position_row + num_positions, own)
+            tl.store(position_row + num_positions, self_sum)

@@ -21,7 +21,7 @@ class Schedule:
         key_gradient: tile of the kernel for keys and values.
         query_gradient: tile of the kernel for queries and bias tables; its keys divide its queries.
         split_key_gradient: sum the gradients of values and keys one after the other, see `key_gradient_kernel`.
-        precision: of float32 products: "ieee", or "tf32" for tensor cores with 10 bits of mantissa.
+        precision: precision of float32 products: "ieee", or "tf32" for tensor cores with 10 bits of mantissa.
     """
 
     forward: Tile
@@ -59,7 +59,7 @@ def choose_schedule(
 
 
 def architecture(device: torch.device) -> str:
-    """Name of the device's architecture as the offline compiler knows it; the interpreter runs Hopper's tiles."""
+    """The device's architecture by its name in the tile tables; the interpreter runs Hopper's tiles."""
     if device.type != "cuda":
         return "sm_90"
     properties = torch.cuda.get_device_properties(device)

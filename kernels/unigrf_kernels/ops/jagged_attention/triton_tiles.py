@@ -1,8 +1,8 @@
 """Pieces that the attention kernels share: who sees whom, which tiles that touches, and the scores of a tile.
 
-Legend: `rows` are queries and `cols` are keys, counted from the start of their sequence, with one axis of size
-one so that either orientation of a tile works. `history` is the number of tokens that are not candidates.
-Tile ranges are in tiles, not tokens.
+`rows` are queries and `cols` are keys, counted from the start of their sequence, with one axis of size one so that
+either orientation of a tile works. `history` is the number of tokens that are not candidates. `asked` are times of
+queries and `happened` times of keys. Tile ranges are in tiles, not tokens.
 """
 
 # Arguments of a kernel are typed by its launch.
@@ -62,7 +62,7 @@ def key_tiles(
     HAS_WINDOW: tl.constexpr,
 ):
     """Key tiles of one query tile: `[begin, full_begin)` and `[full_end, end)` need the mask, between them
-    everything is visible, and `[own_begin, own_end)` holds candidates that see themselves.
+    everything is visible, and `[self_begin, self_end)` holds candidates that see themselves.
     """
     last_row = tl.minimum(first_row + BLOCK_M, length)
     end = tl.cdiv(tl.minimum(last_row, history), BLOCK_N)
@@ -76,13 +76,13 @@ def key_tiles(
         full_begin = tl.minimum(tl.maximum(full_begin, begin), end)
     full_end = tl.minimum(first_row + 1, history) // BLOCK_N
     full_end = tl.maximum(tl.minimum(full_end, end), full_begin)
-    own_begin = 0
-    own_end = 0
+    self_begin = 0
+    self_end = 0
     if HAS_CANDIDATES:
-        own_begin = tl.maximum(tl.maximum(first_row, history) // BLOCK_N, end)
-        own_end = tl.maximum(tl.cdiv(last_row, BLOCK_N), own_begin)
-        own_end = tl.where(last_row > history, own_end, own_begin)
-    return begin, full_begin, full_end, end, own_begin, own_end
+        self_begin = tl.maximum(tl.maximum(first_row, history) // BLOCK_N, end)
+        self_end = tl.maximum(tl.cdiv(last_row, BLOCK_N), self_begin)
+        self_end = tl.where(last_row > history, self_end, self_begin)
+    return begin, full_begin, full_end, end, self_begin, self_end
 
 
 @triton.jit
@@ -150,7 +150,7 @@ def add_position_bias(
 ):
     """Scores plus the position bias of the head, whose row `position_bias` points at.
 
-    Where the whole tile lies at the last position or beyond, one number serves. The branch also keeps the
+    Where the whole tile lies at the last position or beyond, one scalar is enough. The branch also keeps the
     gather out of the software pipeline, which would copy a tile of bias through shared memory.
     """
     nearest = relative_positions(first_row, first_col + BLOCK_N - 1, history, HAS_CANDIDATES)
@@ -193,7 +193,7 @@ def add_time_bias(
 ):
     """Scores plus the time bias of the head, whose row `time_bias` points at; all buckets and their range.
 
-    Far from the diagonal a tile mostly lies in one bucket, and one number serves. A tile whose times span less
+    Far from the diagonal a tile mostly lies in one bucket, and one scalar is enough. A tile whose times span less
     than 2^31 counts from its earliest time in 32 bits, against `near_thresholds`, the same cut off at 2^31 - 1.
     The times are loaded where they are needed: kept from tile to tile they would fill 64 registers.
     """

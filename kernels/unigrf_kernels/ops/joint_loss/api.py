@@ -60,13 +60,13 @@ def joint_loss(
 
     Args:
         hidden: ``[T, D]`` floating point.
-        retrieval_rows: ``[P]`` int64, hidden row of each retrieval entry. Rows may repeat (soft positives are
-            further entries of a row) and may serve both tasks.
+        retrieval_rows: ``[P]`` int64, hidden row (query) of each query-positive pair. Rows may repeat (soft
+            positives are further pairs of a row) and may serve both tasks.
         positives: ``[P, D]`` in the dtype of ``hidden``, as are all vectors and the head.
-        positive_ids: ``[P]`` int64.
-        negatives: ``[K, D]`` shared by all entries.
-        negative_ids: ``[K]`` int64, distinct or not.
-        ranking_rows: ``[R]`` int64, hidden row of each ranking entry.
+        positive_ids: ``[P]`` int64, item id of each positive.
+        negatives: ``[K, D]`` shared by all pairs.
+        negative_ids: ``[K]`` int64 item ids, distinct or not.
+        ranking_rows: ``[R]`` int64, hidden row of each ranking example.
         head_weight: ``[A, D]``.
         head_bias: ``[A]``.
         labels: ``[R, A]`` floating point in [0, 1]; NaN where missing.
@@ -75,12 +75,12 @@ def joint_loss(
         retrieval_weights: ``[P]`` floating point; 1 each if absent.
         positive_log_q: ``[P]`` floating point; 0 each if absent.
         negative_log_q: ``[K]`` floating point; 0 each if absent.
-        retrieval_users: ``[P]`` int64, which of the ``U`` users an entry belongs to; given exactly when
+        retrieval_users: ``[P]`` int64, which of the ``U`` users a pair belongs to; given exactly when
             ``user_negatives`` is.
-        user_negatives: ``[U, M, D]`` further negatives of each user's entries.
+        user_negatives: ``[U, M, D]`` further negatives, counted only by the pairs of that user.
         user_negative_ids: ``[U, M]`` int64, -1 for none; given exactly when ``user_negatives`` is.
-        negative_mask: ``[V, ceil(K / 32)]`` int32; bit ``k % 32`` of word ``k // 32`` hides negative ``k``.
-        negative_mask_rows: ``[P]`` int64, the row of the mask that holds for each entry; given exactly when
+        negative_mask: ``[V, ceil(K / 32)]`` int32; bit ``k % 32`` of word ``k // 32`` masks negative ``k``.
+        negative_mask_rows: ``[P]`` int64, row of the mask that applies to each pair; given exactly when
             ``negative_mask`` is.
         task_weights: ``[A]`` floating point; 1 each if absent.
         implementation: ``"auto"`` (Triton on CUDA, else torch), ``"triton"`` (fp32, bf16, fp16; ``D`` up to 512,

@@ -68,27 +68,27 @@ def _check_shapes(problem: Problem) -> None:
     if p.hidden.dim() != 2 or p.hidden.shape[1] < 1:
         raise ValueError(f"hidden must have shape [T, D], got {_shape(p.hidden)}")
     width = p.hidden.shape[1]
-    entries = _check("retrieval_rows", p.retrieval_rows, "P")[0]
-    _check("positives", p.positives, entries, width)
-    _check("positive_ids", p.positive_ids, entries)
+    pairs = _check("retrieval_rows", p.retrieval_rows, "P")[0]
+    _check("positives", p.positives, pairs, width)
+    _check("positive_ids", p.positive_ids, pairs)
     columns = _check("negatives", p.negatives, "K", width)[0]
     _check("negative_ids", p.negative_ids, columns)
     ranking = _check("ranking_rows", p.ranking_rows, "R")[0]
     tasks = _check("head_weight", p.head_weight, "A", width)[0]
     _check("head_bias", p.head_bias, tasks)
     _check("labels", p.labels, ranking, tasks)
-    _check("retrieval_weights", p.retrieval_weights, entries)
-    _check("positive_log_q", p.positive_log_q, entries)
+    _check("retrieval_weights", p.retrieval_weights, pairs)
+    _check("positive_log_q", p.positive_log_q, pairs)
     _check("negative_log_q", p.negative_log_q, columns)
-    _check("retrieval_users", p.retrieval_users, entries)
+    _check("retrieval_users", p.retrieval_users, pairs)
     _check("task_weights", p.task_weights, tasks)
     _check_together(p, "user_negatives", "user_negative_ids", "retrieval_users")
     _check_together(p, "negative_mask", "negative_mask_rows")
     if p.user_negatives is not None:
-        users, own, _ = _check("user_negatives", p.user_negatives, "U", "M", width)
-        _check("user_negative_ids", p.user_negative_ids, users, own)
+        users, per_user, _ = _check("user_negatives", p.user_negatives, "U", "M", width)
+        _check("user_negative_ids", p.user_negative_ids, users, per_user)
     _check("negative_mask", p.negative_mask, "V", -(-columns // 32))
-    _check("negative_mask_rows", p.negative_mask_rows, entries)
+    _check("negative_mask_rows", p.negative_mask_rows, pairs)
 
 
 def _check_together(problem: Problem, *names: str) -> None:
@@ -124,12 +124,12 @@ def _check_dtypes(problem: Problem) -> None:
 
 
 def _check_indices(name: str, indices: Tensor, limit: int) -> None:
-    at_hand = type(indices) is Tensor and indices.device.type == "cpu" and not torch.compiler.is_compiling()
-    if not at_hand or indices.numel() == 0:
+    readable = type(indices) is Tensor and indices.device.type == "cpu" and not torch.compiler.is_compiling()
+    if not readable or indices.numel() == 0:
         return
-    lowest, highest = (int(bound) for bound in torch.aminmax(indices))
-    if lowest < 0 or highest >= limit:
-        raise ValueError(f"{name} must lie in [0, {limit}), got {lowest} to {highest}")
+    lowest, row_max = (int(bound) for bound in torch.aminmax(indices))
+    if lowest < 0 or row_max >= limit:
+        raise ValueError(f"{name} must lie in [0, {limit}), got {lowest} to {row_max}")
 
 
 def _tensors(problem: Problem) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Entries that share a hidden row: their gradients add up before a norm is taken."""
+"""Gradients that belong to the same hidden row add up before a norm is taken."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def merge_duplicates(rows: Tensor, gradients: Tensor, num_rows: int) -> Tensor:
-    """Move the sum of each row's gradients to the row's first entry and zero the others, in place.
+    """Move the sum of each hidden row's gradients to the first of them and zero the others, in place.
 
     Args:
-        rows: ``[P]`` int64 below ``num_rows``.
+        rows: ``[P]`` int64 below ``num_rows``, the hidden row that each gradient belongs to.
         gradients: ``[P, D]``.
         num_rows: rows of the hidden matrix.
     """
-    entries = torch.arange(rows.numel(), device=rows.device)
+    indices = torch.arange(rows.numel(), device=rows.device)
     first = torch.full((num_rows,), rows.numel(), device=rows.device)
-    first.scatter_reduce_(0, rows, entries, "amin")
+    first.scatter_reduce_(0, rows, indices, "amin")
     owner = first[rows]
-    repeated = (owner != entries).nonzero().squeeze(1)
+    repeated = (owner != indices).nonzero().squeeze(1)
     if repeated.numel():
         gradients.index_add_(0, owner[repeated], gradients[repeated])
         gradients.index_fill_(0, repeated, 0)

@@ -1,6 +1,6 @@
 """The arguments of each kernel by name, and its launch.
 
-The offline compiler takes its cases from the same functions, called on meta tensors.
+The AOT resource check takes its cases from the same functions, called on meta tensors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .plan import Call, Entries, split_length
+from .plan import Call, PairBuffers, split_length
 from .problem import Computed
 from .schedule import Tile
 
@@ -24,121 +24,121 @@ def direction_arguments(
         "directions": directions,
         "count": len(directions),
         "factor": factor,
-        "BLOCK": call.schedule.rows.entries,
+        "BLOCK": call.schedule.vectors.rows,
         "NORMALIZE": call.problem.normalize,
         **call.width,
     }
 
 
-def stream_arguments(call: Call, entries: Entries, directions: Tensor) -> dict[str, Any]:
+def stream_arguments(call: Call, buffers: PairBuffers, directions: Tensor) -> dict[str, Any]:
     """Arguments of `stream_kernel`."""
     problem, tile = call.problem, call.schedule.stream
     return {
-        "queries": entries.queries,
+        "queries": buffers.queries,
         "positive_ids": problem.positive_ids,
         "mask_rows": problem.negative_mask_rows,
         "directions": directions,
         "negative_ids": problem.negative_ids,
         "log_q": call.negative_log_q,
         "mask": problem.negative_mask,
-        "peaks": entries.peaks,
-        "totals": entries.totals,
-        "sums": entries.sums,
-        "num_entries": len(problem.positives),
+        "split_max": buffers.split_max,
+        "split_sum_exp": buffers.split_sum_exp,
+        "weighted_sums": buffers.weighted_sums,
+        "num_pairs": len(problem.positives),
         "num_columns": len(problem.negatives),
         "split_columns": split_length(len(problem.negatives), tile.columns, call.splits),
         "num_words": 0 if problem.negative_mask is None else problem.negative_mask.shape[1],
-        "BLOCK_P": tile.entries,
+        "BLOCK_P": tile.rows,
         "BLOCK_K": tile.columns,
         "SHIFTED": call.shifted,
-        "GRADIENT": entries.sums is not None,
+        "GRADIENT": buffers.weighted_sums is not None,
         "PRECISION": call.precision,
         **call.width,
     }
 
 
 def finish_arguments(
-    call: Call, entries: Entries, user_directions: Tensor | None, result: Computed
+    call: Call, buffers: PairBuffers, user_directions: Tensor | None, result: Computed
 ) -> dict[str, Any]:
     """Arguments of `finish_kernel`."""
     problem = call.problem
-    has_own = user_directions is not None
+    has_user_negatives = user_directions is not None
     return {
         "hidden": problem.hidden,
         "rows": problem.retrieval_rows,
         "positives": problem.positives,
-        "positive_ids": problem.positive_ids if has_own else None,
+        "positive_ids": problem.positive_ids if has_user_negatives else None,
         "weights": problem.retrieval_weights,
         "positive_log_q": call.positive_log_q,
-        "users": problem.retrieval_users if has_own else None,
+        "users": problem.retrieval_users if has_user_negatives else None,
         "user_directions": user_directions,
         "user_negative_ids": problem.user_negative_ids,
-        "peaks": entries.peaks,
-        "totals": entries.totals,
-        "sums": entries.sums,
-        "own_exponents": entries.own_exponents,
-        "losses": entries.losses,
-        "highest": entries.highest,
-        "shares": entries.shares,
-        "row_gradients": result.retrieval_row_grad if call.wanted.hidden else None,
-        "squares": entries.squares,
-        "positive_gradients": result.positives_grad if call.wanted.positives else None,
-        "num_entries": len(problem.positives),
+        "split_max": buffers.split_max,
+        "split_sum_exp": buffers.split_sum_exp,
+        "weighted_sums": buffers.weighted_sums,
+        "user_exponents": buffers.user_exponents,
+        "losses": buffers.losses,
+        "row_max": buffers.row_max,
+        "row_scale": buffers.row_scale,
+        "row_gradients": result.retrieval_row_grad if call.needs_grad.hidden else None,
+        "sq_norms": buffers.sq_norms,
+        "positive_gradients": result.positives_grad if call.needs_grad.positives else None,
+        "num_pairs": len(problem.positives),
         "num_splits": call.splits,
-        "num_own": 0 if user_directions is None else user_directions.shape[1],
+        "num_user_negatives": 0 if user_directions is None else user_directions.shape[1],
         "scale": call.scale,
         "inverse_temperature": 1 / problem.temperature,
-        "BLOCK_P": call.schedule.rows.entries,
+        "BLOCK_P": call.schedule.vectors.rows,
         "NORMALIZE": problem.normalize,
-        "ROW_GRADIENT": call.wanted.hidden,
-        "POSITIVE_GRADIENT": call.wanted.positives,
+        "ROW_GRADIENT": call.needs_grad.hidden,
+        "POSITIVE_GRADIENT": call.needs_grad.positives,
         **call.width,
     }
 
 
 def negative_gradient_arguments(
-    call: Call, entries: Entries, directions: Tensor, partials: Tensor
+    call: Call, buffers: PairBuffers, directions: Tensor, partials: Tensor
 ) -> dict[str, Any]:
     """Arguments of `negative_gradient_kernel`; ``partials`` ``[S, K, D]``."""
     problem, tile = call.problem, call.schedule.negatives
     mask = problem.negative_mask
     return {
-        "queries": entries.queries,
+        "queries": buffers.queries,
         "positive_ids": problem.positive_ids,
         "mask_rows": problem.negative_mask_rows,
-        "highest": entries.highest,
-        "shares": entries.shares,
+        "row_max": buffers.row_max,
+        "row_scale": buffers.row_scale,
         "directions": directions,
         "negative_ids": problem.negative_ids,
         "log_q": call.negative_log_q,
         "mask": mask,
         "partials": partials,
-        "num_entries": len(problem.positives),
+        "num_pairs": len(problem.positives),
         "num_columns": len(directions),
-        "split_entries": split_length(len(problem.positives), tile.entries, call.gradient_splits),
+        "split_pairs": split_length(len(problem.positives), tile.rows, call.gradient_splits),
         "num_words": 0 if mask is None else mask.shape[1],
-        "BLOCK_P": tile.entries,
+        "BLOCK_P": tile.rows,
         "BLOCK_K": tile.columns,
         "PRECISION": call.precision,
         **call.width,
     }
 
 
-def own_gradient_arguments(
-    call: Call, entries: Entries, order: Tensor, user_offsets: Tensor, gradients: Tensor
+def user_negative_gradient_arguments(
+    call: Call, buffers: PairBuffers, order: Tensor, user_offsets: Tensor, gradients: Tensor
 ) -> dict[str, Any]:
-    """Arguments of `own_gradient_kernel`; ``gradients`` ``[U, M, D]``."""
-    tile = call.schedule.own
+    """Arguments of `user_negative_gradient_kernel`; ``gradients`` ``[U, M, D]``."""
+    tile = call.schedule.user_negatives
     return {
-        "queries": entries.queries,
-        "highest": entries.highest,
-        "shares": entries.shares,
+        "queries": buffers.queries,
+        "row_max": buffers.row_max,
+        "row_scale": buffers.row_scale,
         "order": order,
         "user_offsets": user_offsets,
-        "own_exponents": entries.own_exponents,
+        "user_exponents": buffers.user_exponents,
         "gradients": gradients,
-        "num_own": gradients.shape[1],
-        "BLOCK_P": tile.entries,
+        "num_user_negatives": gradients.shape[1],
+        "BLOCK_P": tile.rows,
         "BLOCK_K": tile.columns,
         "PRECISION": call.precision,
         **call.width,
@@ -153,23 +153,23 @@ def reduce_arguments(call: Call, partials: Tensor, vectors: Tensor, gradients: T
         "gradients": gradients,
         "count": len(vectors),
         "num_splits": len(partials),
-        "BLOCK": call.schedule.rows.entries,
+        "BLOCK": call.schedule.vectors.rows,
         "NORMALIZE": call.problem.normalize,
         **call.width,
     }
 
 
 def merge_arguments(
-    call: Call, sorted_rows: Tensor, order: Tensor, gradients: Tensor, squares: Tensor
+    call: Call, sorted_rows: Tensor, order: Tensor, gradients: Tensor, sq_norms: Tensor
 ) -> dict[str, Any]:
     """Arguments of `merge_kernel`."""
     return {
         "sorted_rows": sorted_rows,
         "order": order,
         "gradients": gradients,
-        "squares": squares,
+        "sq_norms": sq_norms,
         "count": len(order),
-        "BLOCK": call.schedule.rows.entries,
+        "BLOCK": call.schedule.vectors.rows,
         **call.width,
     }
 
@@ -177,7 +177,7 @@ def merge_arguments(
 def ranking_arguments(
     call: Call,
     result: Computed,
-    squares: Tensor | None,
+    sq_norms: Tensor | None,
     losses: Tensor,
     counts: Tensor,
     weight_partials: Tensor | None,
@@ -193,17 +193,17 @@ def ranking_arguments(
         "head_bias": problem.head_bias,
         "task_weights": problem.task_weights,
         "logits": result.ranking_logits,
-        "row_gradients": result.ranking_row_grad if call.wanted.hidden else None,
-        "squares": squares,
+        "row_gradients": result.ranking_row_grad if call.needs_grad.hidden else None,
+        "sq_norms": sq_norms,
         "losses": losses,
         "counts": counts,
         "weight_partials": weight_partials,
         "bias_partials": bias_partials,
-        "num_entries": len(problem.ranking_rows),
+        "num_examples": len(problem.ranking_rows),
         "num_tasks": len(problem.head_bias),
-        "BLOCK_R": call.schedule.ranking.entries,
+        "BLOCK_R": call.schedule.ranking.rows,
         "BLOCK_A": 16,
-        "ROW_GRADIENT": call.wanted.hidden,
+        "ROW_GRADIENT": call.needs_grad.hidden,
         "HEAD_GRADIENT": weight_partials is not None,
         "PRECISION": call.precision,
         **call.width,

@@ -1,8 +1,11 @@
-"""The values that travel between the parts of the operator.
+"""The values that the parts of the operator pass to one another.
 
-Letters, here and in all files of this folder: ``T`` hidden rows, ``D`` width, ``P`` retrieval entries,
-``K`` shared negatives, ``V`` rows of the mask, ``U`` users, ``M`` own negatives per user, ``R`` ranking
-entries, ``A`` ranking tasks.
+Letters, here and in all files of this folder: ``T`` hidden rows, ``D`` width, ``P`` query-positive
+pairs, ``K`` shared negatives, ``V`` rows of the mask, ``U`` users, ``M`` negatives per user, ``R`` ranking
+examples, ``A`` ranking tasks.
+
+A pair is a hidden row (the query) with one positive item and a weight; its columns are the negatives that its
+softmax runs over. A direction is a vector as the logits use it: of unit length with ``normalize``, else as it is.
 """
 
 from __future__ import annotations
@@ -23,23 +26,23 @@ class JointLoss(NamedTuple):
     """
 
     retrieval_sum: Tensor
-    """``[]`` sum of the entries' weighted softmax losses."""
+    """``[]`` sum of the pairs' weighted softmax losses."""
     ranking_sum: Tensor
-    """``[]`` sum of the weighted binary cross entropies of all labels that are there."""
+    """``[]`` sum of the weighted binary cross entropies of all labels that are not NaN."""
     retrieval_count: Tensor
-    """``[]`` sum of the entries' weights."""
+    """``[]`` sum of the pairs' weights."""
     ranking_count: Tensor
-    """``[]`` number of labels that are there."""
+    """``[]`` number of labels that are not NaN."""
     retrieval_sq_norm: Tensor
     """``[]`` squared L2 norm of d(retrieval_sum)/d(hidden); NaN where ``hidden`` needs no gradient."""
     ranking_sq_norm: Tensor
     """``[]`` squared L2 norm of d(ranking_sum)/d(hidden); NaN where ``hidden`` needs no gradient."""
     ranking_logits: Tensor
-    """``[R, A]``."""
+    """``[R, A]`` logits of the ranking head."""
 
 
 class Problem(NamedTuple):
-    """Checked arguments of one call; `joint_loss` says what each is."""
+    """Arguments of one call; `joint_loss` says what each is."""
 
     hidden: Tensor
     positives: Tensor
@@ -69,7 +72,7 @@ class Problem(NamedTuple):
         return torch.float64 if self.hidden.dtype == torch.float64 else torch.float32
 
 
-class Wanted(NamedTuple):
+class NeedsGrad(NamedTuple):
     """Which inputs need a gradient, in the order in which `Problem` holds them."""
 
     hidden: bool
@@ -83,9 +86,9 @@ class Wanted(NamedTuple):
 class Computed(NamedTuple):
     """What one forward leaves: the fields of `JointLoss`, then the gradients of the two sums, unscaled.
 
-    A gradient that is not wanted is an empty ``[0]``. Gradients of hidden rows stay apart by task and lie in
-    the order of the entries; where several entries share a hidden row, one of them holds the sum, the others
-    hold zeros.
+    A gradient that is not needed is an empty ``[0]``. Gradients of hidden rows stay apart by task, one per pair
+    (``[P, D]``) or ranking example (``[R, D]``); where several of them share a hidden row, the first holds the sum
+    and the others zeros.
     """
 
     retrieval_sum: Tensor
@@ -105,18 +108,18 @@ class Computed(NamedTuple):
 
 
 def exact_sum(values: Tensor) -> Tensor:
-    """``[]`` sum of a number per entry, accumulated in fp64: as exact as the values are, in any order."""
+    """``[]`` sum of ``[P]`` or ``[R]`` values, accumulated in fp64: as exact as the values, in any order."""
     return values.sum(dtype=torch.float64).to(values.dtype)
 
 
-def empty_result(problem: Problem, wanted: Wanted) -> Computed:
+def empty_result(problem: Problem, needs_grad: NeedsGrad) -> Computed:
     """A `Computed` of the right shapes and dtypes with nothing in it."""
     dtype = problem.accumulator
 
     def new(*shape: int, when: bool = True) -> Tensor:
         return problem.hidden.new_empty(shape if when else (0,), dtype=dtype)
 
-    num_entries, width = problem.positives.shape
+    num_pairs, width = problem.positives.shape
     num_ranking, num_tasks = problem.labels.shape
     users = (0,) if problem.user_negatives is None else problem.user_negatives.shape
     return Computed(
@@ -127,11 +130,11 @@ def empty_result(problem: Problem, wanted: Wanted) -> Computed:
         retrieval_sq_norm=new(),
         ranking_sq_norm=new(),
         ranking_logits=new(num_ranking, num_tasks),
-        retrieval_row_grad=new(num_entries, width, when=wanted.hidden),
-        ranking_row_grad=new(num_ranking, width, when=wanted.hidden),
-        positives_grad=new(num_entries, width, when=wanted.positives),
-        negatives_grad=new(*problem.negatives.shape, when=wanted.negatives),
-        user_negatives_grad=new(*users, when=wanted.user_negatives),
-        head_weight_grad=new(*problem.head_weight.shape, when=wanted.head_weight),
-        head_bias_grad=new(num_tasks, when=wanted.head_bias),
+        retrieval_row_grad=new(num_pairs, width, when=needs_grad.hidden),
+        ranking_row_grad=new(num_ranking, width, when=needs_grad.hidden),
+        positives_grad=new(num_pairs, width, when=needs_grad.positives),
+        negatives_grad=new(*problem.negatives.shape, when=needs_grad.negatives),
+        user_negatives_grad=new(*users, when=needs_grad.user_negatives),
+        head_weight_grad=new(*problem.head_weight.shape, when=needs_grad.head_weight),
+        head_bias_grad=new(num_tasks, when=needs_grad.head_bias),
     )

@@ -10,7 +10,7 @@ from .problem import EPSILON, JointLoss, Problem
 
 
 def reference_joint_loss(problem: Problem) -> JointLoss:
-    """Sums and logits in the dtype of ``hidden``, except that all but float64 is returned as fp32."""
+    """Computed in the dtype of ``hidden``; returned as fp32, or fp64 where ``hidden`` is."""
     hidden, dtype = problem.hidden, problem.accumulator
     weights = _or_ones(problem.retrieval_weights, problem.positive_ids.shape, hidden)
     logits, labels = ranking_logits(problem), problem.labels
@@ -37,14 +37,14 @@ def retrieval_losses(problem: Problem) -> Tensor:
     if problem.negative_log_q is not None:
         shared = shared - problem.negative_log_q.to(query.dtype)
     hit = problem.positive_ids[:, None] == problem.negative_ids
-    columns = [positive, shared.masked_fill(hit | _hidden_columns(problem), -torch.inf)]
+    columns = [positive, shared.masked_fill(hit | _masked_columns(problem), -torch.inf)]
     if problem.user_negatives is not None:
-        own = _direction(problem.user_negatives, problem)[problem.retrieval_users]
+        per_user = _direction(problem.user_negatives, problem)[problem.retrieval_users]
         assert problem.user_negative_ids is not None
-        own_ids = problem.user_negative_ids[problem.retrieval_users]
-        absent = (own_ids == -1) | (own_ids == problem.positive_ids[:, None])
-        own_logits = (query[:, None] * own).sum(-1) / problem.temperature
-        columns.append(own_logits.masked_fill(absent, -torch.inf))
+        user_ids = problem.user_negative_ids[problem.retrieval_users]
+        absent = (user_ids == -1) | (user_ids == problem.positive_ids[:, None])
+        user_logits = (query[:, None] * per_user).sum(-1) / problem.temperature
+        columns.append(user_logits.masked_fill(absent, -torch.inf))
     return torch.cat(columns, dim=1).logsumexp(1) - positive[:, 0]
 
 
@@ -67,8 +67,8 @@ def _direction(vectors: Tensor, problem: Problem) -> Tensor:
     return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(EPSILON)
 
 
-def _hidden_columns(problem: Problem) -> Tensor:
-    """``[P, K]`` bool, or a scalar False: the mask hides the column from the entry."""
+def _masked_columns(problem: Problem) -> Tensor:
+    """``[P, K]`` bool, or a scalar False: the pair must not count the column."""
     if problem.negative_mask is None:
         return torch.zeros((), dtype=torch.bool, device=problem.hidden.device)
     column = torch.arange(problem.negative_ids.numel(), device=problem.hidden.device)

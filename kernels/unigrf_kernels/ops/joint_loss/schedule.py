@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .tile_tables import ROWS, TABLES, Tile
+from .tile_tables import TABLES, VECTOR_TILES, Tile
 
 MAX_WIDTH, MAX_TASKS = 512, 16
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -22,17 +22,17 @@ class Schedule:
     Attributes:
         stream: tile of `stream_kernel`.
         negatives: tile of `negative_gradient_kernel`.
-        own: tile of the same kernel for users' own negatives.
-        rows: tile of the kernels that work on rows of vectors alone.
+        user_negatives: tile of `user_negative_gradient_kernel`.
+        vectors: tile of the kernels that work on vectors row by row.
         ranking: tile of `ranking_kernel`.
         programs: how many programs a launch should have at least, where splitting can give them.
-        precision: of fp32 products.
+        precision: input precision of fp32 products, as `tl.dot` names it.
     """
 
     stream: Tile
     negatives: Tile
-    own: Tile
-    rows: Tile
+    user_negatives: Tile
+    vectors: Tile
     ranking: Tile
     programs: int
     precision: str
@@ -48,19 +48,21 @@ def choose_schedule(arch: str, dtype: torch.dtype, width: int, *, num_processors
 
     Args:
         arch: as `architecture` names it; one that has no tables gets the smallest tiles.
-        dtype: of the vectors.
+        dtype: dtype of the vectors.
         width: ``D``.
-        num_processors: of the device; decides how far work is split, and so the order of sums.
+        num_processors: multiprocessors of the device; decides how far work is split, and so the order of sums.
     """
     block = block_width(width)
     single = dtype == torch.float32
-    stream, negatives, own, ranking = TABLES.get(arch, TABLES["other"])["single" if single else "half"][block]
+    stream, negatives, user_negatives, ranking = TABLES.get(arch, TABLES["other"])["single" if single else "half"][
+        block
+    ]
     has_tensor_cores = arch.startswith("sm_") and block <= _LAST_SPLIT_WIDTH
     return Schedule(
         stream=stream,
         negatives=negatives,
-        own=own,
-        rows=ROWS[block],
+        user_negatives=user_negatives,
+        vectors=VECTOR_TILES[block],
         ranking=ranking,
         programs=2 * num_processors,
         precision="tf32x3" if single and has_tensor_cores else "ieee",
@@ -68,7 +70,7 @@ def choose_schedule(arch: str, dtype: torch.dtype, width: int, *, num_processors
 
 
 def architecture(device: torch.device) -> str:
-    """Name of the device's architecture as the offline compiler knows it; the interpreter counts as ``cpu``."""
+    """Name of the device's architecture as the AOT resource check knows it; the interpreter counts as ``cpu``."""
     if device.type != "cuda":
         return "cpu"
     properties = torch.cuda.get_device_properties(device)

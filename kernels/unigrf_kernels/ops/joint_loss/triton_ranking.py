@@ -21,12 +21,12 @@ def ranking_kernel(
     task_weights,
     logits,
     row_gradients,
-    squares,
+    sq_norms,
     losses,
     counts,
     weight_partials,
     bias_partials,
-    num_entries,
+    num_examples,
     num_tasks,
     D: tl.constexpr,
     BLOCK_R: tl.constexpr,
@@ -36,10 +36,10 @@ def ranking_kernel(
     HEAD_GRADIENT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Grid: any number of programs; each takes every so-many-th tile of entries and keeps sums of its own.
+    """Grid: any number of programs ``n``; program ``i`` takes the tiles ``i, i + n, i + 2 n, ...`` of examples.
 
-    Writes logits ``[R, A]``, losses and counts of labels per entry; ROW_GRADIENT: gradients of the hidden rows
-    and their squared norms; HEAD_GRADIENT: each program's share of the head's gradients.
+    Writes logits ``[R, A]``, losses and counts of labels per example; with ROW_GRADIENT gradients of the hidden
+    rows and their squared norms; with HEAD_GRADIENT each program's partial sum of the head's gradients.
     """
     task = tl.arange(0, BLOCK_A)
     is_task = task < num_tasks
@@ -50,14 +50,14 @@ def ranking_kernel(
         weight = tl.load(task_weights + task, mask=is_task, other=0.0).to(tl.float32)
     weight_gradient = tl.zeros([BLOCK_A, BLOCK_D if HEAD_GRADIENT else 1], dtype=tl.float32)
     bias_gradient = tl.zeros([BLOCK_A], dtype=tl.float32)
-    for first in range(tl.program_id(0) * BLOCK_R, num_entries, tl.num_programs(0) * BLOCK_R):
-        entry = first + tl.arange(0, BLOCK_R).to(tl.int64)
-        live = entry < num_entries
-        row = tl.load(rows + entry, mask=live, other=0)
-        states = load_vectors(hidden, row, live, D, BLOCK_D)
+    for first in range(tl.program_id(0) * BLOCK_R, num_examples, tl.num_programs(0) * BLOCK_R):
+        example = first + tl.arange(0, BLOCK_R).to(tl.int64)
+        valid = example < num_examples
+        row = tl.load(rows + example, mask=valid, other=0)
+        states = load_vectors(hidden, row, valid, D, BLOCK_D)
         logit = tl.dot(states, tl.trans(head), input_precision=PRECISION) + bias[None, :]
-        inside = live[:, None] & is_task[None, :]
-        cell = entry[:, None] * num_tasks + task[None, :]
+        inside = valid[:, None] & is_task[None, :]
+        cell = example[:, None] * num_tasks + task[None, :]
         tl.store(logits + cell, logit, mask=inside)
         label = tl.load(labels + cell, mask=inside, other=float("nan")).to(tl.float32)
         present = label == label
@@ -65,19 +65,19 @@ def ranking_kernel(
         # exp() of a negative number only: it cannot overflow.
         small = tl.exp(-tl.abs(logit))
         loss = tl.maximum(logit, 0.0) - logit * label + log_one_plus(small)
-        tl.store(losses + entry, tl.sum(tl.where(present, loss * weight[None, :], 0.0), 1), mask=live)
-        tl.store(counts + entry, tl.sum(present.to(tl.float32), 1), mask=live)
+        tl.store(losses + example, tl.sum(tl.where(present, loss * weight[None, :], 0.0), 1), mask=valid)
+        tl.store(counts + example, tl.sum(present.to(tl.float32), 1), mask=valid)
         probability = tl.where(logit >= 0, 1.0, small) / (1.0 + small)
-        pull = tl.where(present, (probability - label) * weight[None, :], 0.0)
-        rounded = pull.to(states.dtype)
+        dlogits = tl.where(present, (probability - label) * weight[None, :], 0.0)
+        rounded = dlogits.to(states.dtype)
         if ROW_GRADIENT:
             gradient = tl.dot(rounded, head, input_precision=PRECISION)
-            store_vectors(row_gradients, entry, live, gradient, D, BLOCK_D)
-            tl.store(squares + entry, tl.sum(gradient * gradient, 1), mask=live)
+            store_vectors(row_gradients, example, valid, gradient, D, BLOCK_D)
+            tl.store(sq_norms + example, tl.sum(gradient * gradient, 1), mask=valid)
         if HEAD_GRADIENT:
             weight_gradient = tl.dot(tl.trans(rounded), states, weight_gradient, input_precision=PRECISION)
-            bias_gradient += tl.sum(pull, 0)
+            bias_gradient += tl.sum(dlogits, 0)
     if HEAD_GRADIENT:
-        place = tl.program_id(0) * num_tasks + task
-        store_vectors(weight_partials, place, is_task, weight_gradient, D, BLOCK_D)
-        tl.store(bias_partials + place, bias_gradient, mask=is_task)
+        index = tl.program_id(0) * num_tasks + task
+        store_vectors(weight_partials, index, is_task, weight_gradient, D, BLOCK_D)
+        tl.store(bias_partials + index, bias_gradient, mask=is_task)

@@ -1,6 +1,6 @@
-"""Pieces that the kernels share, and the kernels that work on rows of vectors alone.
+"""Pieces that the kernels share, and the kernels that work on vectors row by row.
 
-Legend: a vector tile is ``[BLOCK, BLOCK_D]``, ``BLOCK_D`` the power of two that holds ``D``; zero beyond ``D``.
+A vector tile is ``[BLOCK, BLOCK_D]``, ``BLOCK_D`` the power of two that holds ``D``; zero beyond ``D``.
 Exponents are to base 2: logits carry the factor log2(e), for which the hardware has an instruction.
 """
 
@@ -19,19 +19,19 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def load_vectors(base, index, live, D: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Vectors number `index` (any integer type), zero where not `live`."""
+def load_vectors(base, index, valid, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Vectors number `index` (any integer type), zero where not `valid`."""
     column = tl.arange(0, BLOCK_D)
-    inside = live[:, None]
+    inside = valid[:, None]
     if D != BLOCK_D:
         inside = inside & (column < D)[None, :]
     return tl.load(base + index.to(tl.int64)[:, None] * D + column[None, :], mask=inside, other=0.0)
 
 
 @triton.jit
-def store_vectors(base, index, live, values, D: tl.constexpr, BLOCK_D: tl.constexpr):
+def store_vectors(base, index, valid, values, D: tl.constexpr, BLOCK_D: tl.constexpr):
     column = tl.arange(0, BLOCK_D)
-    inside = live[:, None]
+    inside = valid[:, None]
     if D != BLOCK_D:
         inside = inside & (column < D)[None, :]
     tl.store(base + index.to(tl.int64)[:, None] * D + column[None, :], values, mask=inside)
@@ -65,17 +65,17 @@ def log_one_plus(small):
 
 
 @triton.jit
-def masked_bits(words, column, live, num_words, first, BLOCK_K: tl.constexpr, AXIS: tl.constexpr):
-    """Whether each entry's mask has each column's bit set; entries along axis `AXIS`, columns along the other.
+def masked_bits(words, column, valid, num_words, first, BLOCK_K: tl.constexpr, AXIS: tl.constexpr):
+    """Whether each pair's mask has each column's bit set; pairs along axis `AXIS`, columns along the other.
 
-    `words` points at each entry's row of the mask, `first` is the tile's first column; the tile starts at a word
-    or lies in one. A word per entry and 32 columns is loaded, not one per pair: the rest is arithmetic.
+    `words` points at each pair's row of the mask, `first` is the tile's first column; the tile starts at a word
+    or lies in one. One word is loaded for 32 columns; the bits are taken apart by arithmetic.
     """
     bit = tl.expand_dims(column % 32, AXIS)
     which = tl.expand_dims(column // 32 - first // 32, AXIS)
     chosen = tl.zeros([1, 1], dtype=tl.int32)
     for number in tl.static_range((BLOCK_K + 31) // 32):
-        inside = live & (first // 32 + number < num_words)
+        inside = valid & (first // 32 + number < num_words)
         word = tl.load(words + first // 32 + number, mask=inside, other=0)
         chosen = tl.where(which == number, tl.expand_dims(word, 1 - AXIS), chosen)
     return ((chosen >> bit) & 1) != 0
@@ -93,18 +93,20 @@ def direction_kernel(
     BLOCK_D: tl.constexpr,
     NORMALIZE: tl.constexpr,
 ):
-    """Directions of the vectors, or of those that `rows` names, times `factor`, in the vectors' dtype.
+    """Directions of all `vectors`, or of their rows `rows`, times `factor`, in the vectors' dtype.
+
+    A direction has unit length with NORMALIZE, else it is the vector itself.
 
     Grid: tiles of `BLOCK` directions.
     """
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    live = index < count
+    valid = index < count
     row = index
     if rows is not None:
-        row = tl.load(rows + index, mask=live, other=0)
-    values = load_vectors(vectors, row, live, D, BLOCK_D).to(tl.float32)
+        row = tl.load(rows + index, mask=valid, other=0)
+    values = load_vectors(vectors, row, valid, D, BLOCK_D).to(tl.float32)
     values = values * (factor * inverse_norm(values, NORMALIZE))[:, None]
-    store_vectors(directions, index, live, values, D, BLOCK_D)
+    store_vectors(directions, index, valid, values, D, BLOCK_D)
 
 
 @triton.jit
@@ -124,16 +126,16 @@ def reduce_kernel(
     Grid: tiles of `BLOCK` vectors.
     """
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    live = index < count
-    total = load_vectors(partials, index, live, D, BLOCK_D)
-    place = index
+    valid = index < count
+    total = load_vectors(partials, index, valid, D, BLOCK_D)
+    position = index
     for _ in range(1, num_splits):
-        place += count
-        total += load_vectors(partials, place, live, D, BLOCK_D)
-    unit = load_vectors(vectors, index, live, D, BLOCK_D).to(tl.float32)
+        position += count
+        total += load_vectors(partials, position, valid, D, BLOCK_D)
+    unit = load_vectors(vectors, index, valid, D, BLOCK_D).to(tl.float32)
     inverse = inverse_norm(unit, NORMALIZE)
     total = through_norm(total, unit * inverse[:, None], inverse, NORMALIZE)
-    store_vectors(gradients, index, live, total, D, BLOCK_D)
+    store_vectors(gradients, index, valid, total, D, BLOCK_D)
 
 
 @triton.jit
@@ -141,36 +143,37 @@ def merge_kernel(
     sorted_rows,
     order,
     gradients,
-    squares,
+    sq_norms,
     count,
     D: tl.constexpr,
     BLOCK: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Add up the gradients of entries that share a hidden row, into the first of them; the others become zero.
+    """Add up the gradients that belong to one hidden row, into the first of them; the others become zero.
 
-    `order` sorts the entries by hidden row, stably. The program that holds the first entry of a row does all of
-    the row's work, so nothing is touched twice. `squares` follow; entries that share nothing are not read.
-    Grid: tiles of `BLOCK` places in the order.
+    Serves both tasks: a gradient is that of a query-positive pair or of a ranking example. `order` sorts them by
+    hidden row, stably. The program that holds the first gradient of a row does all of the row's work, so nothing
+    is written twice. `sq_norms` are kept up to date; the gradient of a row that occurs once is not read.
+    Grid: tiles of `BLOCK` positions in `order`.
     """
-    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    live = place < count
-    row = tl.load(sorted_rows + place, mask=live, other=-1)
-    before = tl.load(sorted_rows + place - 1, mask=live & (place > 0), other=-1)
-    after = tl.load(sorted_rows + place + 1, mask=place + 1 < count, other=-1)
-    shared = live & (row != before) & (row == after)
-    owner = tl.load(order + place, mask=shared, other=0)
+    position = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    valid = position < count
+    row = tl.load(sorted_rows + position, mask=valid, other=-1)
+    before = tl.load(sorted_rows + position - 1, mask=valid & (position > 0), other=-1)
+    after = tl.load(sorted_rows + position + 1, mask=position + 1 < count, other=-1)
+    shared = valid & (row != before) & (row == after)
+    owner = tl.load(order + position, mask=shared, other=0)
     total = load_vectors(gradients, owner, shared, D, BLOCK_D)
     zeros = tl.zeros([BLOCK, BLOCK_D], dtype=tl.float32)
     follows = shared
     step = 1
     while tl.max(follows.to(tl.int32), 0) > 0:
-        entry = tl.load(order + place + step, mask=follows, other=0)
-        total += load_vectors(gradients, entry, follows, D, BLOCK_D)
-        store_vectors(gradients, entry, follows, zeros, D, BLOCK_D)
-        tl.store(squares + entry, tl.zeros([BLOCK], dtype=tl.float32), mask=follows)
+        duplicate = tl.load(order + position + step, mask=follows, other=0)
+        total += load_vectors(gradients, duplicate, follows, D, BLOCK_D)
+        store_vectors(gradients, duplicate, follows, zeros, D, BLOCK_D)
+        tl.store(sq_norms + duplicate, tl.zeros([BLOCK], dtype=tl.float32), mask=follows)
         step += 1
-        follows = follows & (place + step < count)
-        follows = follows & (tl.load(sorted_rows + place + step, mask=follows, other=-1) == row)
+        follows = follows & (position + step < count)
+        follows = follows & (tl.load(sorted_rows + position + step, mask=follows, other=-1) == row)
     store_vectors(gradients, owner, shared, total, D, BLOCK_D)
-    tl.store(squares + owner, tl.sum(total * total, 1), mask=shared)
+    tl.store(sq_norms + owner, tl.sum(total * total, 1), mask=shared)

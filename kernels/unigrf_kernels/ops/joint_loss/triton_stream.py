@@ -1,4 +1,4 @@
-"""The main kernel: a tile of entries against all shared negatives, softmax and its gradient in one pass.
+"""The main kernel: a tile of pairs against all shared negatives, softmax and its gradient in one pass.
 
 It is attention with one head whose keys and values are both the negatives: the gradient of a query is the
 softmax-weighted sum of the directions it was compared with.
@@ -24,10 +24,10 @@ def stream_kernel(
     negative_ids,
     log_q,
     mask,
-    peaks,
-    totals,
-    sums,
-    num_entries,
+    split_max,
+    split_sum_exp,
+    weighted_sums,
+    num_pairs,
     num_columns,
     split_columns,
     num_words,
@@ -39,21 +39,21 @@ def stream_kernel(
     GRADIENT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Grid: tiles of entries, then splits of ``split_columns`` columns, a multiple of ``BLOCK_K``.
+    """Grid: tiles of pairs, then splits of ``split_columns`` columns, a multiple of ``BLOCK_K``.
 
-    Writes per split and entry the largest exponent (0 unless SHIFTED), the sum of the exponentials below it and,
-    for GRADIENT, their sum weighted with the negatives' directions. `log_q` is to base 2.
+    Writes per split and pair the largest exponent (0 unless SHIFTED), the sum of exponentials relative to it and,
+    for GRADIENT, the sum of the negatives' directions weighted with those exponentials. `log_q` is to base 2.
     """
-    entry = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
-    live = entry < num_entries
-    own_id = tl.load(positive_ids + entry, mask=live, other=0)
+    pair = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+    valid = pair < num_pairs
+    positive_id = tl.load(positive_ids + pair, mask=valid, other=0)
     words = mask
     if mask is not None:
-        words = mask + tl.load(mask_rows + entry, mask=live, other=0) * num_words
-    query = load_vectors(queries, entry, live, D, BLOCK_D)
+        words = mask + tl.load(mask_rows + pair, mask=valid, other=0) * num_words
+    query = load_vectors(queries, pair, valid, D, BLOCK_D)
 
-    peak = tl.full([BLOCK_P], -float("inf") if SHIFTED else 0.0, dtype=tl.float32)
-    total = tl.zeros([BLOCK_P], dtype=tl.float32)
+    running_max = tl.full([BLOCK_P], -float("inf") if SHIFTED else 0.0, dtype=tl.float32)
+    sum_exp = tl.zeros([BLOCK_P], dtype=tl.float32)
     gradient = tl.zeros([BLOCK_P, BLOCK_D if GRADIENT else 1], dtype=tl.float32)
     begin = tl.program_id(1) * split_columns
     end = tl.minimum(begin + split_columns, num_columns)
@@ -65,28 +65,28 @@ def stream_kernel(
         if log_q is not None:
             exponents = exponents - tl.load(log_q + column, mask=inside, other=0.0)[None, :]
         column_id = tl.load(negative_ids + column, mask=inside, other=0)
-        counted = (own_id[:, None] != column_id[None, :]) & inside[None, :]
+        counted = (positive_id[:, None] != column_id[None, :]) & inside[None, :]
         exponents = tl.where(counted, exponents, -float("inf"))
         if mask is not None:
-            removed = masked_bits(words, column, live, num_words, first, BLOCK_K, 0)
+            removed = masked_bits(words, column, valid, num_words, first, BLOCK_K, 0)
             exponents = tl.where(removed, -float("inf"), exponents)
         if SHIFTED:
-            higher = tl.maximum(peak, tl.max(exponents, 1))
-            # An entry may have had all its columns removed so far.
-            reference = tl.where(higher == -float("inf"), 0.0, higher)
-            shrink = tl.exp2(peak - reference)
+            new_max = tl.maximum(running_max, tl.max(exponents, 1))
+            # All columns so far may have been masked for a pair: -inf less -inf would be NaN.
+            reference = tl.where(new_max == -float("inf"), 0.0, new_max)
+            rescale = tl.exp2(running_max - reference)
             exponents = exponents - reference[:, None]
-            total = total * shrink
+            sum_exp = sum_exp * rescale
             if GRADIENT:
-                gradient = gradient * shrink[:, None]
-            peak = higher
+                gradient = gradient * rescale[:, None]
+            running_max = new_max
         exponentials = tl.exp2(exponents)
-        total += tl.sum(exponentials, 1)
+        sum_exp += tl.sum(exponentials, 1)
         if GRADIENT:
             gradient = tl.dot(exponentials.to(vectors.dtype), vectors, gradient, input_precision=PRECISION)
 
     split = tl.program_id(1).to(tl.int64)
-    tl.store(peaks + split * num_entries + entry, peak, mask=live)
-    tl.store(totals + split * num_entries + entry, total, mask=live)
+    tl.store(split_max + split * num_pairs + pair, running_max, mask=valid)
+    tl.store(split_sum_exp + split * num_pairs + pair, sum_exp, mask=valid)
     if GRADIENT:
-        store_vectors(sums + split * num_entries * D, entry, live, gradient, D, BLOCK_D)
+        store_vectors(weighted_sums + split * num_pairs * D, pair, valid, gradient, D, BLOCK_D)

@@ -1,4 +1,4 @@
-"""The fused pieces of a Llama block around its attention and its products."""
+"""The fused operators of a Llama block around its attention and its products."""
 
 from .api import rms_norm, rotary, swiglu
 

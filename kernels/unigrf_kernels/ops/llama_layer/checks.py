@@ -1,4 +1,4 @@
-"""The contracts of the Llama layer pieces: each rule once, with the message a caller gets."""
+"""The contracts of the Llama layer operators: each rule once, with the message a caller gets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """From tensors to kernel launches: the arguments of each kernel by name, its grid, its buffers.
 
-The offline compiler takes its cases from the same functions, called on meta tensors.
+The AOT resource check takes its cases from the same functions, called on meta tensors.
 """
 
 from __future__ import annotations

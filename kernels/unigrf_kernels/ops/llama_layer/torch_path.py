@@ -49,10 +49,10 @@ class _RmsNorm(torch.autograd.Function):
         x, weight, inverse = ctx.saved_tensors
         wide, gamma = x.to(inverse.dtype), weight.to(inverse.dtype)
         product = grad * wide
-        pull = (product @ gamma).unsqueeze(1).mul_(inverse**3).div_(-x.shape[1])
+        correction = (product @ gamma).unsqueeze(1).mul_(inverse**3).div_(-x.shape[1])
         # A product with ``inverse`` would spare a pass, but adds up the rows one by one and rounds each time.
         grad_weight = product.mul_(inverse).sum(0)
-        grad_x = (grad * gamma).mul_(inverse).addcmul_(wide, pull)
+        grad_x = (grad * gamma).mul_(inverse).addcmul_(wide, correction)
         return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
 
 

@@ -57,10 +57,10 @@ def _cos_sin(angle):
     The library's functions need a stack for angles far beyond that; here there is none.
     """
     quadrant = tl.floor(angle * _QUADRANTS_PER_RADIAN + 0.5)
-    rest = ((angle - quadrant * _QUARTER_0) - quadrant * _QUARTER_1) - quadrant * _QUARTER_2
-    square = rest * rest
-    # Taylor series up to rest^9 and rest^10: on [-pi/4, pi/4] what follows is below 2^-29.
-    sin = rest * (1 + square * (-1 / 6 + square * (1 / 120 + square * (-1 / 5040 + square * (1 / 362880)))))
+    remainder = ((angle - quadrant * _QUARTER_0) - quadrant * _QUARTER_1) - quadrant * _QUARTER_2
+    square = remainder * remainder
+    # Taylor series up to remainder^9 and remainder^10: on [-pi/4, pi/4] what follows is below 2^-29.
+    sin = remainder * (1 + square * (-1 / 6 + square * (1 / 120 + square * (-1 / 5040 + square * (1 / 362880)))))
     cos = 1 + square * (
         -1 / 2 + square * (1 / 24 + square * (-1 / 720 + square * (1 / 40320 - square * (1 / 3628800))))
     )

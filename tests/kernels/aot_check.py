@@ -1,4 +1,4 @@
-"""Hopper's offline proof as a process of its own, which compiles beside the tests before it."""
+"""Hopper's AOT resource check as a process of its own, which compiles beside the tests before it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class OfflineProof:
+class AotCheck:
     """`python -m unigrf_kernels.aot --arch sm_90` with the lowest priority; reports are kept in build/aot."""
 
     def __init__(self) -> None:
@@ -28,10 +28,10 @@ class OfflineProof:
             start_new_session=True,
         )
 
-    def verdict(self) -> tuple[int, str]:
+    def outcome(self) -> tuple[int, str]:
         """Exit status and output, once all is compiled."""
-        said, _ = self._process.communicate()
-        return self._process.returncode, said
+        output, _ = self._process.communicate()
+        return self._process.returncode, output
 
     def stop(self) -> None:
         """End it and its compilers, if they still run."""

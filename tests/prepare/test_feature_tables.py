@@ -23,7 +23,7 @@ from unigrf_dist.data import (
     open_dataset,
 )
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare import pipeline, prepare, side_features
+from unigrf_dist.prepare import feature_tables, pipeline, prepare
 from unigrf_dist.prepare.columns import column_mapping
 from unigrf_dist.prepare.inspect import examine, inspection_table
 from unigrf_dist.prepare.source import ColumnMapping
@@ -43,7 +43,7 @@ def made(tmp_path: Path, *, events: list[str] = EVENTS, **columns: Any) -> Datas
     return open_dataset(tmp_path / "out", verify=True)
 
 
-def words(dataset: Dataset, owner: str, name: str) -> list[str | None]:
+def vocabulary(dataset: Dataset, owner: str, name: str) -> list[str | None]:
     """Raw value of every code."""
     file = dataset.path / "features" / f"{owner}-{name}.parquet"
     rows = pq.read_table(file).to_pylist()
@@ -53,7 +53,7 @@ def words(dataset: Dataset, owner: str, name: str) -> list[str | None]:
 
 def values_of_items(dataset: Dataset, name: str) -> dict[Any, list[str | None]]:
     """Raw item -> its values."""
-    codes, known = dataset.item_feature(name), words(dataset, "item", name)
+    codes, known = dataset.item_feature(name), vocabulary(dataset, "item", name)
     assert codes.cardinality == len(known)
     items = dataset.raw_item_ids().to_pylist()
     bounds = range(len(items) + 1) if codes.offsets is None else codes.offsets.tolist()
@@ -65,7 +65,7 @@ def values_of_items(dataset: Dataset, name: str) -> dict[Any, list[str | None]]:
 
 def values_of_users(dataset: Dataset, name: str) -> list[str | None]:
     """Value of every user, by user id."""
-    known, found = words(dataset, "user", name), {}
+    known, found = vocabulary(dataset, "user", name), {}
     for batch in batches(dataset.with_user_features([name])):
         assert batch.user_features is not None
         assert batch.user_features.shape == (batch.num_users, 1)
@@ -78,7 +78,7 @@ def batches(dataset: Dataset) -> list[JaggedBatch]:
     return list(stream.epoch(0))
 
 
-def test_movielens_1m_has_genres_years_and_what_users_told_of_themselves(tmp_path: Path) -> None:
+def test_movielens_1m_has_genres_years_and_user_attributes(tmp_path: Path) -> None:
     write_raw(tmp_path / "raw", "ratings.dat", "1::73::5::1", "1::2::3::2", "2::9::3::2")
     movies = "73::Misérables, Les (1995)::Drama|Musical\n2::Jumanji::Adventure\n5::Unseen (1901)::Western\n"
     (tmp_path / "raw" / "movies.dat").write_bytes(movies.encode("latin-1"))
@@ -122,7 +122,7 @@ def test_movielens_20m_has_genres_and_years(tmp_path: Path) -> None:
     assert values_of_items(dataset, "year") == {29: ["1995"], 30: ["2000"]}
 
 
-def test_ones_own_csv_files(tmp_path: Path) -> None:
+def test_mapped_csv_files(tmp_path: Path) -> None:
     """Blanks around values do not count, repeated values count once, and columns may be called anything."""
     items = write_raw(tmp_path, "items.csv", "i,raw_id,tags", '10," big ","b; a;b"', "12,,", "99,other,c")
     users = write_raw(tmp_path, "users.csv", "row,u", "x,2", "y,1")
@@ -137,10 +137,10 @@ def test_ones_own_csv_files(tmp_path: Path) -> None:
     assert values_of_items(dataset, "raw_id") == {10: ["big"], 11: [None], 12: [None]}
     assert values_of_items(dataset, "tags") == {10: ["a", "b"], 11: [], 12: []}
     assert values_of_users(dataset, "row") == ["y", "x"]
-    assert words(dataset, "item", "tags") == [None, "a", "b"]
+    assert vocabulary(dataset, "item", "tags") == [None, "a", "b"]
 
 
-def test_ones_own_parquet_file(tmp_path: Path) -> None:
+def test_a_mapped_parquet_file(tmp_path: Path) -> None:
     table = {"i": [12, 10], "n": [7, -1], "new": [True, None], "tags": [["x", "y"], None], "unused": [0.5, 0.5]}
     pq.write_table(pa.table(table), tmp_path / "items.parquet")
     dataset = made(tmp_path, item_features=["n", "new", "tags"], item_file=tmp_path / "items.parquet")
@@ -154,7 +154,7 @@ def test_users_keep_their_features_however_the_events_are_cut(
 ) -> None:
     """More users than fit into one chunk of either stream; every fifth is not in the file."""
     monkeypatch.setattr(pipeline, "_EVENTS_PER_CHUNK", 3000)
-    monkeypatch.setattr(side_features, "_ROWS_PER_CHUNK", 2048)
+    monkeypatch.setattr(feature_tables, "_ROWS_PER_CHUNK", 2048)
     users = np.random.default_rng(0).permutation(9000)
     write_raw(tmp_path, "users.csv", "u,f", *(f"{user},{user % 7}" for user in users if user % 5))
     dataset = made(
@@ -187,7 +187,7 @@ def test_batches_hold_the_chosen_user_features_in_the_chosen_order(tmp_path: Pat
     assert plain.user_features is None
 
 
-def test_a_data_set_that_was_made_before_there_were_features_opens(tmp_path: Path) -> None:
+def test_a_manifest_without_feature_fields_opens(tmp_path: Path) -> None:
     dataset = made(tmp_path)
     file = dataset.path / "manifest.json"
     manifest = json.loads(file.read_text())
@@ -209,7 +209,7 @@ def test_a_truncated_feature_file_is_found(tmp_path: Path) -> None:
         file.write_bytes(content)
 
 
-def test_synthetic_features_tell_the_groups_and_most_tastes(tmp_path: Path) -> None:
+def test_synthetic_features_are_the_groups_and_most_tastes(tmp_path: Path) -> None:
     synthesize(tmp_path / "set", num_users=1000, num_items=80, mean_length=8, seed=3, num_tastes=4)
     dataset = open_dataset(tmp_path / "set", verify=True)
     codes = dataset.item_feature(GROUP).values
@@ -230,11 +230,11 @@ def test_inspection_lists_the_features(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "columns", "told"),
+    ("lines", "columns", "expected"),
     [
         (["i,f", "10,x", "11,y", "10,z"], {}, "items.csv: i 10 stands in rows 1 and 3; keep one"),
-        (["i,f", "10,x", "ten,y"], {}, "items.csv, row 2: column i: 'ten' is no integer; mend it"),
-        (["i,f", "10,x", ",y"], {}, "items.csv, row 2: column i is empty; mend it"),
+        (["i,f", "10,x", "ten,y"], {}, "items.csv, row 2: column i: 'ten' is no integer; fix it"),
+        (["i,f", "10,x", ",y"], {}, "items.csv, row 2: column i is empty; fix it"),
         (["i,g", "10,x"], {}, "items.csv: no column 'f'; there are i, g"),
         (["i,f", "10,x,3"], {}, "items.csv: cannot be read"),
         ([], {}, "items.csv: is empty"),
@@ -243,28 +243,28 @@ def test_inspection_lists_the_features(tmp_path: Path) -> None:
     ids=["twice", "no integer", "empty id", "no column", "width", "empty file", "no file"],
 )
 def test_a_bad_feature_file_is_one_line(
-    tmp_path: Path, lines: list[str] | None, columns: dict[str, Any], told: str
+    tmp_path: Path, lines: list[str] | None, columns: dict[str, Any], expected: str
 ) -> None:
     raw, items = write_raw(tmp_path, "raw.csv", *EVENTS), tmp_path / "items.csv"
     if lines is not None:
         write_raw(tmp_path, "items.csv", *lines)
     mapping = ColumnMapping(**COLUMNS, item_features=["f"], item_file=items, **columns)
-    assert told in refusal(tmp_path / "o" / "out", "csv", raw, columns=mapping)
+    assert expected in refusal(tmp_path / "o" / "out", "csv", raw, columns=mapping)
 
 
 def test_numbers_that_are_no_classes_and_lists_of_users_are_refused(tmp_path: Path) -> None:
     raw = write_raw(tmp_path, "raw.csv", *EVENTS)
     pq.write_table(pa.table({"i": [10], "u": [1], "price": [0.5], "tags": [["a"]]}), tmp_path / "f.parquet")
     price = ColumnMapping(**COLUMNS, item_features=["price"], item_file=tmp_path / "f.parquet")
-    told = refusal(tmp_path / "o" / "out", "csv", raw, columns=price)
-    assert "column 'price' is DOUBLE; a feature is text or a whole number" in told
+    expected = refusal(tmp_path / "o" / "out", "csv", raw, columns=price)
+    assert "column 'price' is DOUBLE; a feature is text or a whole number" in expected
     tags = ColumnMapping(**COLUMNS, user_features=["tags"], user_file=tmp_path / "f.parquet")
-    told = refusal(tmp_path / "o" / "out", "csv", raw, columns=tags)
-    assert "column 'tags' holds several values; a feature of users has one" in told
+    expected = refusal(tmp_path / "o" / "out", "csv", raw, columns=tags)
+    assert "column 'tags' holds several values; a feature of users has one" in expected
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"columns": ["item_feature=a b"], "item_features": "f.csv"}, "feature 'a b': a name is made of"),
         ({"columns": ["item_feature=item_id"], "item_features": "f.csv"}, "and _, not item_id; rename"),
@@ -281,7 +281,7 @@ def test_numbers_that_are_no_classes_and_lists_of_users_are_refused(tmp_path: Pa
         ({"columns": [], "item_features": "f.csv", "format": "amazon"}, "format 'amazon' knows its columns"),
     ],
 )
-def test_a_bad_option_is_one_line(options: dict[str, Any], told: str) -> None:
+def test_a_bad_option_is_one_line(options: dict[str, Any], expected: str) -> None:
     files = {name: Path(options.pop(name)) for name in ("item_features", "user_features") if name in options}
     with pytest.raises(UserError) as caught:
         column_mapping(
@@ -293,5 +293,5 @@ def test_a_bad_option_is_one_line(options: dict[str, Any], told: str) -> None:
             **files,
             **options,
         )
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""One's own csv or Parquet files, with a mapping of their columns."""
+"""csv or Parquet files of any origin, with a mapping of their columns that the user gives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unigrf_dist.prepare.source import ColumnMapping, FeatureColumn, FeatureSour
 
 
 def csv(raw: Path, columns: ColumnMapping) -> Source:
-    """Delimited text with a header line; fields may stand in double quotes."""
+    """Delimited text with a header line; fields may be in double quotes."""
     return Source(
         files=find_files(raw, "*.csv", "*.csv.gz", "*.tsv", "*.tsv.gz"),
         layout="csv",

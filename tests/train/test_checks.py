@@ -1,0 +1,38 @@
+"""What `unigrf train` and a study refuse before a rank starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.small_sets import distinct_users, write_users
+from tests.train.small_run import small_config
+from unigrf_dist.errors import UserError
+from unigrf_dist.train.checks import refuse_unfit
+
+
+@pytest.mark.parametrize(
+    ("changes", "ranks", "told"),
+    [
+        ({"objective__ranking": [{"rule": "stars > 1"}]}, 1, "objective.ranking: .*needs 'stars'"),
+        ({"model__item_features": ["brand"]}, 1, "model.item_features names brand"),
+        ({"train__selection": {"metric": "ndcg@9"}}, 1, "train.selection.metric is 'ndcg@9'; allowed: hr@1"),
+        ({"train__selection": {"metric": "auc[like == 1]"}}, 1, r"as auc\[rating >= 4\]$"),
+        ({}, 3, "global_batch_users = 8 does not divide by 3 ranks"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(
+    tmp_path: Path, changes: dict[str, Any], ranks: int, told: str
+) -> None:
+    dataset = write_users(tmp_path / "data", distinct_users([5, 3, 4]))
+    refuse_unfit(small_config(), dataset, 2)
+    with pytest.raises(UserError, match=told):
+        refuse_unfit(small_config(**changes), dataset, ranks)
+
+
+def test_data_without_validation_events_are_refused(tmp_path: Path) -> None:
+    dataset = write_users(tmp_path / "data", distinct_users([2, 1, 2]))
+    with pytest.raises(UserError, match="nothing could be validated"):
+        refuse_unfit(small_config(), dataset, 1)

@@ -1,0 +1,46 @@
+"""The table of raw formats: their names, and the functions that describe their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from unigrf_dist.errors import UserError
+from unigrf_dist.prepare.formats import amazon, kuairand, mapped_table, movielens, movietweetings
+from unigrf_dist.prepare.source import ColumnMapping, Source
+
+FORMATS: dict[str, Callable[[Path], Source]] = {
+    "movielens-1m": movielens.ratings_dat,
+    "movielens-20m": movielens.ratings_csv,
+    "amazon": amazon.reviews,
+    "kuairand": kuairand.standard_log,
+    "movietweetings": movietweetings.ratings_dat,
+}
+# Formats whose columns the user has to name.
+MAPPED_FORMATS: dict[str, Callable[[Path, ColumnMapping], Source]] = {
+    "csv": mapped_table.csv,
+    "parquet": mapped_table.parquet,
+}
+
+
+def describe(format: str, raw: Path, columns: ColumnMapping | None = None) -> Source:
+    """The raw files at ``raw``, as the format describes them. No row is read.
+
+    Args:
+        format: name of a format.
+        raw: raw file, or folder that holds the format's files.
+        columns: meaning of the columns, for ``MAPPED_FORMATS`` only; None for the default column names.
+
+    Raises:
+        UserError: the format is unknown, its files are not there, or ``columns`` are given for a format with fixed
+            columns.
+    """
+    if format in MAPPED_FORMATS:
+        return MAPPED_FORMATS[format](raw, columns or ColumnMapping())
+    if format not in FORMATS:
+        raise UserError(f"format {format!r} is unknown; there are {', '.join([*FORMATS, *MAPPED_FORMATS])}")
+    if columns is not None:
+        raise UserError(
+            f"format {format!r} knows its columns; a column mapping is for {', '.join(MAPPED_FORMATS)}"
+        )
+    return FORMATS[format](raw)
