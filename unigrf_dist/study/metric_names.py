@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from unigrf_dist.config.task_rule import parse_rule
-from unigrf_dist.evaluate.metrics import RANKING_METRICS, RETRIEVAL_METRICS
+from unigrf_dist.evaluate.metric_names import metric_of_task
+from unigrf_dist.evaluate.metrics import BEST_AT_ONE, LESS_IS_BETTER, RANKING_METRICS, RETRIEVAL_METRICS
 
-# Calibration is best at 1: neither more nor less of it is better.
-TASK_METRICS = tuple(name for name in RANKING_METRICS if name != "calibration")
-_LESS_IS_BETTER = ("log_loss", "ece")
+# Of a metric that is best at 1 neither more nor less is better, so that its differences have no verdict.
+TASK_METRICS = tuple(name for name in RANKING_METRICS if name not in BEST_AT_ONE)
 
 
 def metric_of_study(text: str) -> str:
@@ -23,16 +23,11 @@ def metric_of_study(text: str) -> str:
     if rule is None and name in (*RETRIEVAL_METRICS, *TASK_METRICS):
         return name
     if rule is not None and name in TASK_METRICS:
-        return task_metric(name, str(parse_rule(rule)))
+        return metric_of_task(name, str(parse_rule(rule)))
     raise ValueError(
         f"no such metric: {text}; there are: {', '.join(RETRIEVAL_METRICS)}; of the first ranking task "
         f"{', '.join(TASK_METRICS)}; of any ranking task {', '.join(f'{each}[RULE]' for each in TASK_METRICS)}"
     )
-
-
-def task_metric(name: str, rule: str) -> str:
-    """Name of a metric of the ranking task ``rule``."""
-    return f"{name}[{rule}]"
 
 
 def split_task(metric: str) -> tuple[str, str | None]:
@@ -53,7 +48,7 @@ def is_retrieval(metric: str) -> bool:
 
 def is_less_better(metric: str) -> bool:
     """Whether a smaller value is better."""
-    return split_task(metric)[0] in _LESS_IS_BETTER
+    return split_task(metric)[0] in LESS_IS_BETTER
 
 
 def by_name(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,5 +62,5 @@ def by_name(table: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: table["retrieval"][name] for name in RETRIEVAL_METRICS if name in table["retrieval"]}
     values |= {name: first[name] for name in TASK_METRICS if name in first}
     for rule, metrics in table["ranking"].items():
-        values |= {task_metric(name, rule): metrics[name] for name in TASK_METRICS if name in metrics}
+        values |= {metric_of_task(name, rule): metrics[name] for name in TASK_METRICS if name in metrics}
     return values

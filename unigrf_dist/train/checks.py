@@ -27,14 +27,6 @@ def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
     users_per_rank(config, ranks)
 
 
-def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
-    """Raise UserError unless ``config`` can be trained on ``dataset`` by ``ranks`` processes: all checks below."""
-    task_labels(config, dataset)
-    refuse_absent_features(config, dataset)
-    refuse_unmeasurable(config, dataset)
-    users_per_rank(config, ranks)
-
-
 def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
     """``[num_behaviours][A]`` label of every behaviour code under every ranking task, NaN where it has none.
 
