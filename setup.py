@@ -24,6 +24,7 @@ COMMON = [
     "rich>=13.7",
     "tensorboard>=2.17",
     "matplotlib>=3.9",
+    "jinja2>=3.1",
     # What torchrec 1.8.0 imports. It is not named itself: its metadata would pull the CUDA build of fbgemm-gpu
     # onto every machine, over the CPU build's files, so `make setup` installs it with --no-deps.
     "tensordict>=0.6",
@@ -54,6 +55,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["unigrf_dist", "unigrf_dist.*"]) + find_packages("kernels"),
     package_dir={"unigrf_dist": "unigrf_dist", "unigrf_kernels": "kernels/unigrf_kernels"},
+    package_data={"unigrf_dist.report": ["templates/*.j2"]},
     install_requires=COMMON,
     extras_require={
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],

@@ -96,7 +96,7 @@ def write_log(run: Path, lines: list[dict[str, Any]]) -> None:
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def board(seed: int, rank_scale: float, signal: float, num_users: int = 2000) -> MetricTable:
+def metric_table(seed: int, rank_scale: float, signal: float, num_users: int = 2000) -> MetricTable:
     random = torch.Generator().manual_seed(seed)
     ranks = (torch.rand(num_users, generator=random) ** (1 / rank_scale) * 3700).long() + 1
     truth = torch.randn(num_users, generator=random) + 0.3
@@ -125,8 +125,8 @@ def evaluation(split: str = "test", *, planted: bool = True) -> EvaluationResult
         split,
         2000,
         protocol,
-        board(1, 0.22, 0.9),
-        {"popularity": board(2, 0.45, 0.35), "most_recent": board(3, 0.7, 0.25)},
+        metric_table(1, 0.22, 0.9),
+        {"popularity": metric_table(2, 0.45, 0.35), "most_recent": metric_table(3, 0.7, 0.25)},
         optimum if planted else None,
     )
 

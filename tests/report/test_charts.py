@@ -14,10 +14,10 @@ NAN = float("nan")
 
 
 def line(values: list[float]) -> Line:
-    return Line("retrieval", svg.RETRIEVAL, np.array(values))
+    return Line("retrieval", svg.PAGE.retrieval, np.array(values))
 
 
-def test_running_median_is_that_of_the_neighbours_that_are_there() -> None:
+def test_running_median_leaves_absent_neighbours_out() -> None:
     values = np.random.default_rng(0).normal(size=200)
     values[[3, 50, 51]] = NAN
     half = 2  # a fortieth of 200 values is 5: two on each side
@@ -44,8 +44,8 @@ def test_thinned_points_are_means_and_keep_the_sum() -> None:
 
 def test_wilson_interval_is_the_published_one() -> None:
     # 81 of 263: Newcombe (1998), table I, method 3.
-    low, high = charts._wilson_interval(np.array([81 / 263]), np.array([263.0]))
-    assert (round(float(low[0]), 4), round(float(high[0]), 4)) == (0.2553, 0.3662)
+    low, high = charts._wilson_interval(81 / 263, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
 
 
 def test_histogram_bins_hold_whole_numbers_and_every_user() -> None:
@@ -57,10 +57,10 @@ def test_histogram_bins_hold_whole_numbers_and_every_user() -> None:
     assert charts._length_edges(7, 7).tolist() == [7, 8]
 
 
-def test_the_note_of_the_length_chart_counts_users_in_the_window() -> None:
+def test_the_note_of_the_length_chart_counts_users_whose_whole_history_is_seen() -> None:
     chart = length_chart(np.array([1, 5, 10, 11]), num_users=9, max_events=10)
     assert chart.note == (
-        "Median 8, longest 11; a sample of 4 of 9 users; 75% fit into the model's window of 10 events."
+        "Median 8, longest 11; a sample of 4 of 9 users; 75% have no more than the 10 events that the model sees."
     )
 
 
@@ -78,7 +78,7 @@ def test_a_series_without_values_is_left_empty() -> None:
     assert training_chart("t", np.arange(2.0), empty, x_label="epoch").keys[0].value == "last –"
 
 
-def test_charts_speak_in_the_colours_of_the_page_only() -> None:
+def test_charts_have_the_colours_of_the_page_only() -> None:
     chart = training_chart("Loss", np.arange(3.0), [line([3.0, 2.0, 1.0])], x_label="epoch", scale="log")
     assert set(re.findall(r"#[0-9a-fA-F]{6}\b", chart.svg)) <= {"#000000"}  # matplotlib's own default
     assert "var(--retrieval)" in chart.svg

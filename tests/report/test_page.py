@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.small_data import drawn_users, write_users
-from tests.report.fake_run import HEADER, TASK, evaluation, log_lines, write_config, write_log, write_run
+from tests.report.fake_run import (
+    HEADER,
+    TASK,
+    evaluation,
+    log_lines,
+    validation_record,
+    write_config,
+    write_log,
+    write_run,
+)
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metric import Metric
 from unigrf_dist.evaluate.metrics_file import write_metrics
 from unigrf_dist.report import write_report
+from unigrf_dist.report.palette import DARK, LIGHT
 
 _VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -89,7 +99,7 @@ def test_every_part_is_there(finished: Path) -> None:
     assert "not there yet" not in text.lower()
 
 
-def test_figures_on_the_page_are_those_of_the_file(finished: Path) -> None:
+def test_metrics_on_the_page_are_those_of_the_file(finished: Path) -> None:
     text, model = Page(finished).text, evaluation().model
     for metric in (*model.retrieval.values(), *model.ranking[TASK].values()):
         assert f"{metric.value:.4f} {metric.low:.4f} – {metric.high:.4f}" in text
@@ -126,7 +136,7 @@ def test_a_run_that_has_just_begun_is_a_page_too(tmp_path: Path) -> None:
     assert "config.yaml is not there" in text
 
 
-def test_an_undefined_figure_shows_its_reason(tmp_path: Path) -> None:
+def test_an_undefined_metric_shows_its_reason(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     write_log(run, [HEADER])
@@ -141,6 +151,41 @@ def test_an_undefined_figure_shows_its_reason(tmp_path: Path) -> None:
     )
     text = Page(write_report(run)).text
     assert "all 7 labels are positive" in text
+
+
+def test_steps_of_the_page_are_those_of_the_run_not_of_its_log(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_log(run, [*log_lines(epochs=10), {"kind": "finished", "step": 484, "epoch": 10}])
+    assert "steps 484" in Page(write_report(run)).text
+
+
+def test_every_ranking_task_has_its_card_its_rows_and_its_lines(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    click = {"auc": 0.6543, "log_loss": 0.321, "calibration": 1.0, "ece": 0.01}
+    record = validation_record(5)
+    record["ranking"]["click == 1"] = click
+    write_log(run, [HEADER, record])
+    text = Page(write_report(run)).text
+    assert "AUC, click == 1 validation, epoch 5 0.6543" in text
+    assert f"AUC, {TASK}" in text
+    assert "click == 1 best 0.3210" in text
+    result = evaluation(planted=False)
+    tables = {
+        name: replace(table, ranking={**table.ranking, "click == 1": {key: Metric(0.25) for key in click}})
+        for name, table in {"model": result.model, **result.baselines}.items()
+    }
+    model = tables.pop("model")
+    write_metrics(run, replace(result, model=model, baselines=tables), checkpoint="best", step=1, data=run)
+    text = Page(write_report(run)).text
+    assert "Ranking: click == 1" in text
+    assert "AUC, click == 1 on test events 0.2500" in text
+
+
+def test_every_colour_of_the_page_is_of_the_palette(finished: Path) -> None:
+    allowed = {*LIGHT.variables().values(), *DARK.variables().values(), "#000000"}  # matplotlib's own default
+    assert set(re.findall(r"#[0-9a-fA-F]{6}\b", finished.read_text())) <= allowed
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_steps_that_a_resumed_run_did_again_count_once(tmp_path: Path) -> None:
     assert log.seconds == 8.0
 
 
-def test_a_last_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+def test_a_last_line_that_is_being_written_is_skipped(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", [HEADER, step(10)])
     with (run / "log.jsonl").open("a") as file:
         file.write('{"kind": "step", "st')
@@ -79,11 +79,26 @@ def test_lengths_are_those_of_the_users(tmp_path: Path) -> None:
     assert facts.lengths.tolist() == [len(user) for user in users]
 
 
-def test_long_data_sets_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unigrf_dist.report.run_data._MAX_ROW_GROUPS", 3)
-    users = drawn_users(20)  # 7 row groups of 3 users; every third is read
-    run = run_with(tmp_path / "run", [HEADER])
-    write_config(run, write_users(tmp_path / "data", users).path)
-    facts = read_run(run).data
-    assert facts is not None
-    assert facts.lengths.tolist() == [len(users[i]) for i in (0, 1, 2, 9, 10, 11, 18, 19)]
+def test_steps_that_were_not_logged_count_too(tmp_path: Path) -> None:
+    lines = [HEADER, step(1220), step(1230), {"kind": "finished", "step": 1234, "epoch": 26}]
+    assert read_run(run_with(tmp_path / "run", lines)).log.last_step == 1234
+
+
+def test_without_an_end_the_last_step_is_that_of_the_last_record(tmp_path: Path) -> None:
+    lines = [HEADER, step(10), step(230), validation_record(5)]  # after 5 epochs of 48 steps
+    assert read_run(run_with(tmp_path / "run", lines)).log.last_step == 240
+    resumed = {**HEADER, "resumed_at_step": 48}
+    assert read_run(run_with(tmp_path / "resumed", [*lines, resumed])).log.last_step == 48
+
+
+def test_the_end_of_a_run_that_went_on_counts_no_more(tmp_path: Path) -> None:
+    stopped = {"kind": "finished", "step": 34, "epoch": 0}
+    went_on = {**HEADER, "resumed_at_step": 34}
+    lines = [HEADER, step(30), stopped, went_on, step(40), {"kind": "finished", "step": 48, "epoch": 1}]
+    assert read_run(run_with(tmp_path / "run", lines)).log.last_step == 48
+    again = {**HEADER, "resumed_at_step": 10}
+    assert read_run(run_with(tmp_path / "earlier", [*lines, again, step(20)])).log.last_step == 20
+
+
+def test_a_run_that_has_just_begun_has_made_no_step(tmp_path: Path) -> None:
+    assert read_run(run_with(tmp_path / "run", [HEADER])).log.last_step == 0

@@ -14,9 +14,9 @@ import time
 import zlib
 from pathlib import Path
 
-from unigrf_dist.config import load_config, save_config
+from unigrf_dist.config import Config, load_config, save_config
 
-FIGURES = ("hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr")
+RETRIEVAL = ("hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr")
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +41,7 @@ def _train(run: Path, options: list[str]) -> int:
     if run.parent.name in behaviour.get("slow", []) and not resume:
         _until_asked(run)
         return 130
-    _log(run, config.model.width, config.model.blocks, config.train.seed)
+    _log(run, config)
     _checkpoint(run, "step-00000004")
     return 0
 
@@ -65,11 +65,11 @@ def _value(run: Path, seed: int) -> float:
     return 0.1 + (zlib.crc32(run.parent.name.encode()) % 100) / 1000 + seed / 1000
 
 
-def _log(run: Path, width: int, blocks: int, seed: int) -> None:
-    size = width * width * blocks
+def _log(run: Path, config: Config) -> None:
+    size = config.model.width**2 * config.model.blocks
     metrics = {
-        "retrieval": dict.fromkeys(FIGURES, _value(run, seed)),
-        "ranking": {"rating >= 4": {"auc": 0.6, "log_loss": 0.5}},
+        "retrieval": dict.fromkeys(RETRIEVAL, _value(run, config.train.seed)),
+        "ranking": {task.rule: {"auc": 0.6, "log_loss": 0.5} for task in config.objective.ranking},
     }
     losses = {"loss_retrieval": 2 + 40 * size**-0.4, "loss_ranking": 0.4 + size**-0.4}
     records = [
@@ -85,11 +85,19 @@ def _evaluate(run: Path) -> int:
     value = _value(run, config.train.seed)
     metric = {"value": value, "low": value - 0.01, "high": value + 0.01}
     loss = 0.4 + 1 / (config.model.width * config.model.blocks)
-    board = {
-        "retrieval": dict.fromkeys(FIGURES, metric),
-        "ranking": {"rating >= 4": {"auc": metric, "log_loss": {**metric, "value": loss}, "ece": metric}},
+    table = {
+        "retrieval": dict.fromkeys(RETRIEVAL, metric),
+        "ranking": {
+            # Tasks differ by a fixed amount too.
+            task.rule: {
+                "auc": {**metric, "value": value + index / 10},
+                "log_loss": {**metric, "value": loss},
+                "ece": metric,
+            }
+            for index, task in enumerate(config.objective.ranking)
+        },
     }
-    record = {"checkpoint": (run / "checkpoints" / "best").read_text(), "model": board}
+    record = {"checkpoint": (run / "checkpoints" / "best").read_text(), "model": table}
     (run / "metrics.json").write_text(json.dumps({"schema": 1, "splits": {"test": record}}))
     return 0
 

@@ -1,4 +1,4 @@
-"""An ablation from its file to its figures; the runs are pretended (``pretend.py``)."""
+"""An ablation from its file to its tables; the runs are pretended (``pretend.py``)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.evaluate.small_data import write_users
 from tests.study.conftest import ABLATION, ROOT
 from unigrf_dist.errors import UserError
 from unigrf_dist.study.plan import plan_trials
@@ -96,13 +97,78 @@ def test_mistakes_of_all_variants_are_told_at_once_and_nothing_is_run(
 
 
 @pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"train.selection.metric": "auk"}, "train.selection.metric is 'auk'; allowed: hr@1"),
+        ({"model.item_features": ["genre"]}, "model.item_features names genre"),
+        ({"train.global_batch_users": 33}, "does not divide by 2 ranks"),
+    ],
+)
+def test_what_train_would_refuse_is_refused_before_anything_is_run(
+    study: Study, folder: Path, pretend: Callable[..., None], overrides: dict[str, Any], words: str
+) -> None:
+    values = changed()
+    values["variants"]["odd"] = {"overrides": overrides}
+    done = study("--ranks", "2", values=values)
+    assert isinstance(done.exception, UserError)
+    assert "variant odd: " in str(done.exception)
+    assert words in str(done.exception)
+    assert "variant naive" not in str(done.exception)
+    assert not (folder / "out").exists()
+
+
+def test_a_variant_over_data_that_nothing_can_be_measured_on_is_refused(
+    study: Study, folder: Path, pretend: Callable[..., None]
+) -> None:
+    short = write_users(folder / "short", [[(0, 0, 1), (1, 2, 2)], [(2, 2, 1)]])
+    values = changed()
+    values["variants"]["short"] = {"overrides": {"data.path": str(short.path)}}
+    done = study(values=values)
+    assert isinstance(done.exception, UserError)
+    assert f"variant short: {short.path}: no user has the 3 events" in str(done.exception)
+    assert not (folder / "out").exists()
+
+
+def test_metrics_of_every_ranking_task_are_tabulated(
+    study: Study, folder: Path, pretend: Callable[..., None]
+) -> None:
+    values = changed(metrics=["auc", "auc[rating>=5]", "log_loss[rating >= 5]"])
+    both = {"objective.ranking": [{"rule": "rating >= 4"}, {"rule": "rating >= 5"}]}
+    values["variants"] = {"naive": {"overrides": both}, "one": {}}
+    done = study("--seeds", "1", values=values)
+    assert done.exit_code == 0, done.output
+    naive = results(folder)["variants"]["naive"]["metrics"]
+    # The pretended AUC of the second task is 0.1 above that of the first.
+    assert naive["auc[rating >= 5]"]["mean"] - naive["auc"]["mean"] == pytest.approx(0.1)
+    assert list(results(folder)["variants"]["one"]["metrics"]) == ["auc"]
+    text = (folder / "out" / "results.md").read_text()
+    assert "AUC [rating >= 5] | log loss [rating >= 5] ↓" in text
+    assert "Ranking metrics without a rule: of the first task, rating >= 4." in text
+    assert "[rating >= 5]" in done.output
+    run = results(folder)["runs"][0]
+    assert run["validation"]["log_loss[rating >= 5]"] == 0.5
+    drawing = "".join(ElementTree.parse(folder / "out" / "results.svg").getroot().itertext())
+    assert "[rating >= 5]" in drawing
+
+
+def test_a_metric_of_a_task_that_no_variant_has_is_refused(study: Study, folder: Path) -> None:
+    done = study(values=changed(metrics=["auc[click == 1]"]))
+    assert isinstance(done.exception, UserError)
+    assert "metrics: auc[click == 1]: no variant has this ranking task; there are: rating >= 4" in str(
+        done.exception
+    )
+
+
+@pytest.mark.parametrize(
     ("values", "words"),
     [
+        ({"metrics": ["auc[click]"]}, "'click' is no task rule"),
+        ({"metrics": ["mrr[click == 1]"]}, "of any ranking task auc[RULE], log_loss[RULE], ece[RULE]"),
         ({"sedes": [1]}, "unknown key sedes; did you mean seeds?"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "a seed is given twice"),
         ({"baseline": "nothing"}, "baseline = 'nothing': no such variant; there are: naive"),
-        ({"metrics": ["hr@7"]}, "no such figure: hr@7; there are: hr@1"),
+        ({"metrics": ["hr@7"]}, "no such metric: hr@7; there are: hr@1"),
         (
             {"variants": {"naive": {"overides": {}}}},
             "unknown key variants.naive.overides; did you mean overrides?",
@@ -130,7 +196,7 @@ def test_a_mistake_on_the_command_line_is_told(study: Study, words: list[str], m
     assert message in str(study(*words).exception)
 
 
-def test_a_whole_study_writes_figures_table_and_drawing(
+def test_a_whole_study_writes_metrics_tables_and_drawing(
     study: Study, folder: Path, pretend: Callable[..., None]
 ) -> None:
     done = study("--parallel", "3")
@@ -138,12 +204,12 @@ def test_a_whole_study_writes_figures_table_and_drawing(
     found = results(folder)
     assert len(found["runs"]) == 6
     assert found["missing"] == found["failed"] == []
-    naive = found["variants"]["naive"]["figures"]["hr@10"]
+    naive = found["variants"]["naive"]["metrics"]["hr@10"]
     assert (naive["seeds"], naive["interval"]) == (2, "Student's t over seeds")
     # The pretended seeds lie 0.001 apart: t(1) = 12.706, deviation 0.001 / sqrt(2), half-width 12.706 * 0.0005.
     assert naive["half_width"] == pytest.approx(0.006353, rel=1e-3)
-    assert abs(found["variants"]["wide"]["figures"]["hr@10"]["difference"]["half_width"]) < 1e-9
-    assert "auc" not in found["variants"]["retrieval_only"]["figures"]
+    assert abs(found["variants"]["wide"]["metrics"]["hr@10"]["difference"]["half_width"]) < 1e-9
+    assert "auc" not in found["variants"]["retrieval_only"]["metrics"]
     run = found["runs"][0]
     assert (run["best_epoch"], run["dense_parameters"], run["table_parameters"]) == (2, 256, 120 * 16)
     assert run["train_seconds"] > 0
@@ -165,7 +231,7 @@ def test_with_one_seed_the_interval_is_over_users_and_says_so(
     done = study("--seeds", "1", "--only", "naive,wide")
     assert done.exit_code == 0
     assert "bootstrapped over users" in " ".join(done.output.split())
-    metric = results(folder)["variants"]["wide"]["figures"]["hr@10"]
+    metric = results(folder)["variants"]["wide"]["metrics"]["hr@10"]
     assert metric["interval"] == "bootstrap over users of one run"
     assert metric["high"] - metric["low"] == pytest.approx(0.02)
     assert metric["difference"]["verdict"] == "one seed"

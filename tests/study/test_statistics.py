@@ -1,10 +1,10 @@
-"""Means over seeds and paired differences, against values worked by hand and against scipy."""
+"""Means over seeds and paired differences, against values worked by hand and against a paired t-test."""
 
 from __future__ import annotations
 
 import pytest
 
-from unigrf_dist.study.statistics import estimate, paired_difference, t_quantile
+from unigrf_dist.study.statistics import estimate, paired_difference
 
 
 def test_three_values_by_hand() -> None:
@@ -19,11 +19,18 @@ def test_one_value_has_no_interval() -> None:
     assert (found.mean, found.deviation, found.half_width) == (0.3, None, None)
 
 
-def test_quantiles_of_student_are_those_of_the_tables() -> None:
-    assert [round(t_quantile(n), 3) for n in (1, 4, 30)] == [12.706, 2.776, 2.042]
+@pytest.mark.parametrize(("count", "quantile"), [(2, 12.706), (5, 2.776), (31, 2.042)])
+def test_half_widths_are_those_of_the_tables_of_student(count: int, quantile: float) -> None:
+    values = [float(i) for i in range(count)]
+    # Whole numbers 0 to n - 1 have the variance n (n + 1) / 12 over n - 1, so their mean has (n + 1) / 12.
+    assert estimate(values).half_width == pytest.approx(quantile * ((count + 1) / 12) ** 0.5, rel=1e-3)
 
 
-def test_the_interval_is_that_of_scipy() -> None:
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    assert estimate([0.4, 0.4, 0.4]).half_width == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_interval_is_that_of_a_paired_t_test() -> None:
     from scipy.stats import ttest_rel
 
     a, b = {1: 0.2, 2: 0.25, 3: 0.21, 4: 0.24}, {1: 0.18, 2: 0.24, 3: 0.2, 4: 0.2}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.hstu import HSTU
 from unigrf_dist.model.llama import Llama
 from unigrf_dist.model.tokens import TokenLayout
+
+_BACKBONES: dict[str, type[HSTU] | type[Llama]] = {"hstu": HSTU, "llama": Llama}
 
 
 class Backbone(Protocol):
@@ -27,5 +31,14 @@ class Backbone(Protocol):
 
 def build_backbone(config: ModelConfig, *, max_tokens: int, kernel: str) -> HSTU | Llama:
     """The backbone that ``config.backbone`` names, for sequences of at most ``max_tokens`` tokens."""
-    backbones: dict[str, type[HSTU] | type[Llama]] = {"hstu": HSTU, "llama": Llama}
-    return backbones[config.backbone](config, max_tokens=max_tokens, kernel=kernel)
+    return _BACKBONES[config.backbone](config, max_tokens=max_tokens, kernel=kernel)
+
+
+def backbone_flops(config: ModelConfig, tokens: NDArray[np.float64]) -> float:
+    """Floating-point operations of the backbone's forward and backward, by the convention of ``model/flops.py``.
+
+    Args:
+        config: sizes of the model.
+        tokens: ``[n]`` tokens of each sequence.
+    """
+    return _BACKBONES[config.backbone].flops(config, tokens)

@@ -5,11 +5,14 @@ Shapes: ``T`` tokens, ``D`` model width, ``H`` heads, ``K`` head width, ``N = H 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
+from unigrf_dist.model.flops import attention_flops, projection_flops
 from unigrf_dist.model.tokens import TokenLayout
 from unigrf_kernels.ops.hstu_layer import gated_norm_dropout, norm_project_silu
 from unigrf_kernels.ops.jagged_attention import jagged_attention
@@ -87,3 +90,11 @@ class HSTU(nn.Module):
         for index, block in enumerate(self.blocks, start=1):
             tokens = block(tokens, layout, None if seed is None else seed + index)
         return tokens
+
+    @staticmethod
+    def flops(config: ModelConfig, tokens: NDArray[np.float64]) -> float:
+        """Forward and backward of all blocks over sequences of ``tokens`` tokens, ``[n]``; see model/flops.py."""
+        inner = config.heads * config.head_width
+        weights = config.width * 4 * inner + inner * config.width
+        attention = attention_flops(tokens, config.heads, config.head_width)
+        return config.blocks * (projection_flops(float(tokens.sum()), weights) + attention)

@@ -6,11 +6,14 @@ width.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
+from unigrf_dist.model.flops import attention_flops, projection_flops
 from unigrf_dist.model.tokens import TokenLayout
 from unigrf_kernels.ops.dropout import seeded_dropout
 from unigrf_kernels.ops.jagged_attention import jagged_attention
@@ -92,6 +95,16 @@ class Llama(nn.Module):
         for index, block in enumerate(self.blocks):
             tokens = block(tokens, layout, None if seed is None else seed + 1 + index * _SEEDS_PER_BLOCK)
         return rms_norm(tokens, self.norm, implementation=self.kernel)
+
+    @staticmethod
+    def flops(config: ModelConfig, tokens: NDArray[np.float64]) -> float:
+        """Forward and backward of all blocks over sequences of ``tokens`` tokens, ``[n]``; see model/flops.py."""
+        inner = config.heads * config.head_width
+        shared = (config.key_heads or config.heads) * config.head_width
+        forward_width = config.feedforward_width or default_feedforward_width(config.width)
+        weights = config.width * (2 * inner + 2 * shared) + 3 * config.width * forward_width
+        attention = attention_flops(tokens, config.heads, config.head_width)
+        return config.blocks * (projection_flops(float(tokens.sum()), weights) + attention)
 
 
 def default_feedforward_width(width: int) -> int:

@@ -23,8 +23,12 @@ Parallel = Annotated[int, typer.Option(min=1, help="Runs side by side.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the base of all runs.")
 ]
-Only = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Run these alone; repeat, or use commas.")]
-Seeds = Annotated[list[str] | None, typer.Option(metavar="SEED", help="Instead of the file's; commas are fine.")]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Run these variants alone; repeat, or use commas.")
+]
+Seeds = Annotated[
+    list[str] | None, typer.Option(metavar="SEED", help="Seeds instead of the file's; repeat, or use commas.")
+]
 
 _INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
 
@@ -77,7 +81,7 @@ def scale(
     only: Only = None,
     seeds: Seeds = None,
 ) -> None:
-    """Train and evaluate a grid of depths and widths, and fit how figures fall with size."""
+    """Train and evaluate a grid of depths and widths, and fit how losses and metrics improve with size."""
     from unigrf_dist.study.scaling import report
     from unigrf_dist.study.schema import read_scaling
 
@@ -89,11 +93,11 @@ def scale(
 
 
 def run_study(study: Study, request: Request) -> tuple[Outcome, list[RunMetrics], list[str]]:
-    """Check everything, run what is not done, and read what is.
+    """Check everything, run what is not done yet, and read what is.
 
     Returns:
-        What happened; the figures of all finished runs of the study, also of those not asked for now; the names
-        of those that are not finished.
+        How the runs ended; metrics of all finished runs of the study, also of those not asked for now; names of
+        the runs that are not finished.
 
     Raises:
         UserError: before anything is run: a configuration is wrong, or a folder holds another run.

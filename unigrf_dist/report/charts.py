@@ -1,4 +1,4 @@
-"""The charts of the page: from records to an SVG and the key that explains it."""
+"""The charts of the page: from records to an SVG and its legend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unigrf_dist.report.svg import INK, MUTED, RANKING, SERIES, SURFACE, draw
+from unigrf_dist.report.svg import PAGE, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Key:
-    """A line of a chart's key: its colour, its name and a value worth reading."""
+    """An entry of a chart's legend: colour, name, and a value worth reading."""
 
     colour: str
     name: str
@@ -32,12 +32,12 @@ class Key:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its words.
+    """A chart with its title, legend and note.
 
     Attributes:
         title: what is shown.
         svg: an ``<svg>`` element.
-        keys: what the colours mean; empty if there is only one.
+        keys: entries of the legend; empty if there is only one colour.
         note: a sentence under the chart, if one is needed.
     """
 
@@ -68,11 +68,11 @@ def training_chart(
     """Series of training steps; noisy ones faint as logged and strong as a running median.
 
     Args:
-        title: of the chart.
-        x: ``[n]`` ascending.
-        lines: of ``n`` values.
+        title: title of the chart.
+        x: ``[n]`` positions, ascending.
+        lines: series of ``n`` values each.
         x_label: unit of ``x``.
-        scale: of the y axis; ``log`` leaves zeros out.
+        scale: scale of the y axis; ``log`` leaves zeros out.
         smooth: whether to draw the running median.
     """
 
@@ -104,11 +104,11 @@ def validation_chart(
     """Few exact points: a line through all of them, the best one marked.
 
     Args:
-        title: of the chart.
-        x: ``[n]`` ascending.
-        lines: of ``n`` values.
+        title: title of the chart.
+        x: ``[n]`` positions, ascending.
+        lines: series of ``n`` values each.
         x_label: unit of ``x``.
-        less_is_better: for losses.
+        less_is_better: whether the best value is the smallest, as of a loss.
     """
     best = np.nanargmin if less_is_better else np.nanargmax
 
@@ -117,7 +117,9 @@ def validation_chart(
             axes.plot(x, line.values, color=line.colour, marker="o", markersize=3)
             if not np.isnan(line.values).all():
                 top = int(best(line.values))
-                axes.plot(x[top], line.values[top], "o", markersize=8, color=line.colour, markeredgecolor=SURFACE)
+                axes.plot(
+                    x[top], line.values[top], "o", markersize=8, color=line.colour, markeredgecolor=PAGE.surface
+                )
         axes.set_xlabel(x_label)
         axes.margins(x=0.03)
 
@@ -134,12 +136,13 @@ def calibration_chart(task: str, bins: Sequence[Mapping[str, Any]]) -> Chart:
 
     Args:
         task: name of the ranking task.
-        bins: records of ``metrics.json``.
+        bins: calibration bins of the task in ``metrics.json``.
     """
     count = np.array([each["count"] for each in bins], dtype=float)
     predicted = np.array([each["mean_predicted"] for each in bins])
     observed = np.array([each["observed"] for each in bins])
-    low, high = _wilson_interval(observed, count)
+    # [bins] each.
+    low, high = np.array([_wilson_interval(each["observed"], each["count"]) for each in bins]).T
 
     def paint(axes: Axes) -> None:
         from matplotlib.ticker import PercentFormatter
@@ -147,9 +150,9 @@ def calibration_chart(task: str, bins: Sequence[Mapping[str, Any]]) -> Chart:
         first, last = min(predicted.min(), low.min()), max(predicted.max(), high.max())
         room = 0.06 * max(last - first, 0.02)
         limits = (max(first - room, 0.0), min(last + room, 1.0))
-        axes.plot(limits, limits, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.vlines(predicted, low, high, color=RANKING, alpha=0.45, linewidth=2)
-        axes.plot(predicted, observed, "o", color=RANKING, markersize=5.5, markeredgecolor=SURFACE)
+        axes.plot(limits, limits, color=PAGE.muted, linewidth=1, linestyle=(0, (4, 3)))
+        axes.vlines(predicted, low, high, color=PAGE.ranking, alpha=0.45, linewidth=2)
+        axes.plot(predicted, observed, "o", color=PAGE.ranking, markersize=5.5, markeredgecolor=PAGE.surface)
         axes.set(xlim=limits, ylim=limits, xlabel="predicted", ylabel="observed")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -161,12 +164,12 @@ def calibration_chart(task: str, bins: Sequence[Mapping[str, Any]]) -> Chart:
 
 
 def length_chart(lengths: NDArray[np.int64], num_users: int, max_events: int | None) -> Chart:
-    """How many events users have, on a logarithmic axis, with the model's window.
+    """How many events users have, on a logarithmic axis, with the length of history that the model sees.
 
     Args:
-        lengths: ``[n]`` events of users, all or a sample.
-        num_users: of the data set.
-        max_events: of the model's window.
+        lengths: ``[n]`` events of each user, of all users or of a sample.
+        num_users: users of the data set.
+        max_events: longest history that the model sees; None if it is not known.
     """
     edges = _length_edges(int(lengths.min()), int(lengths.max()))
     counts = np.histogram(lengths, edges)[0] / len(lengths)
@@ -174,20 +177,24 @@ def length_chart(lengths: NDArray[np.int64], num_users: int, max_events: int | N
     def paint(axes: Axes) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-        axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=SERIES[1], edgecolor=SURFACE)
+        axes.bar(
+            edges[:-1], counts, width=np.diff(edges), align="edge", color=PAGE.series[1], edgecolor=PAGE.surface
+        )
         axes.set(xscale="log", xlabel="events of a user", xlim=(edges[0], edges[-1]))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         if max_events is not None and edges[0] < max_events < edges[-1]:
-            axes.axvline(max_events, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axvline(max_events, color=PAGE.ink, linewidth=1, linestyle=(0, (4, 3)))
 
     notes = [f"Median {np.median(lengths):,.0f}, longest {lengths.max():,}"]
     if len(lengths) < num_users:
         notes.append(f"a sample of {len(lengths):,} of {num_users:,} users")
     if max_events is not None:
-        notes.append(f"{(lengths <= max_events).mean():.0%} fit into the model's window of {max_events:,} events")
+        notes.append(
+            f"{(lengths <= max_events).mean():.0%} have no more than the {max_events:,} events that the model sees"
+        )
     title = "Events per user"
     return Chart(title, draw(title, paint, size=(5.4, 4.0)), note="; ".join(notes) + ".")
 
@@ -211,16 +218,17 @@ def _running_median(values: Floats) -> Floats:
     padded = np.concatenate([np.full(half, np.nan), values, np.full(half, np.nan)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
     medians = np.full(len(values), np.nan)
-    there = ~np.isnan(windows).all(axis=1)
-    medians[there] = np.nanmedian(windows[there], axis=1)
+    valid = ~np.isnan(windows).all(axis=1)
+    medians[valid] = np.nanmedian(windows[valid], axis=1)
     return medians
 
 
-def _wilson_interval(share: Floats, count: Floats) -> tuple[Floats, Floats]:
-    z2 = 1.96**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = 1.96 * np.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
-    return middle - half, middle + half
+def _wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share observed among ``count`` (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * count), count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _length_edges(shortest: int, longest: int) -> Floats:
@@ -230,8 +238,8 @@ def _length_edges(shortest: int, longest: int) -> Floats:
 
 
 def _last(values: Floats) -> float:
-    there = values[~np.isnan(values)]
-    return float(there[-1]) if len(there) else float("nan")
+    valid = values[~np.isnan(values)]
+    return float(valid[-1]) if len(valid) else float("nan")
 
 
 def _short(value: float) -> str:

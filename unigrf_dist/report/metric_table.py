@@ -1,14 +1,14 @@
-"""The table of an evaluated split: model, interval, baselines, and what is the best possible."""
+"""The metrics of evaluated splits: model, interval, baselines, and what is the best possible."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from unigrf_dist.evaluate.table import BASELINE_TITLES
-from unigrf_dist.report.words import DASH, metric_name, number
+from unigrf_dist.report.run_data import RunData
+from unigrf_dist.report.words import DASH, Missing, evaluate_command, metric_name, number
 
 Record = Mapping[str, Any]
 # Where more is better and 0 is the floor, so that a bar's length means something.
@@ -17,72 +17,122 @@ _BAR_PIXELS = 84
 
 
 @dataclass(frozen=True)
-class _Section:
-    """Rows that belong together."""
+class Cell:
+    """A cell of the table.
+
+    Attributes:
+        kind: class of the style sheet.
+        text: what it shows.
+        bar_pixels: width of the bar under it; None for no bar.
+    """
+
+    kind: str
+    text: str
+    bar_pixels: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric and its cells."""
+
+    name: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that belong together: retrieval, or one ranking task.
+
+    Attributes:
+        title: name of the task.
+        kind: ``retrieval`` or ``ranking``.
+        rows: its metrics.
+    """
 
     title: str
     kind: str
-    model: Record
-    baselines: list[Record]
-    optimum: Record | None
+    rows: Sequence[Row]
 
 
-def metric_table(record: Record) -> str:
-    """HTML of one split of ``metrics.json``."""
-    baselines, optimum = record["baselines"], record["planted_optimum"]
-    titles = ["model", "95 % interval"] + [BASELINE_TITLES.get(name, name) for name in baselines]
-    titles += ["best possible"] if optimum is not None else []
-    head = "".join(f"<th>{escape(title)}</th>" for title in ["", *titles])
-    sections = [
-        _Section(
-            "Retrieval",
-            "retrieval",
-            record["model"]["retrieval"],
-            [table["retrieval"] for table in baselines.values()],
-            optimum["retrieval"] if optimum is not None else None,
-        )
-    ]
-    for task, metrics in record["model"]["ranking"].items():
-        tables = [table["ranking"][task] for table in baselines.values()]
-        best = optimum["ranking"].get(task, {}) if optimum is not None else None
-        sections.append(_Section(f"Ranking: {task}", "ranking", metrics, tables, best))
-    body = "".join(_section(section, 1 + len(titles)) for section in sections)
-    return f'<div class="card scroll"><table><thead><tr>{head}</tr></thead>{body}</table></div>'
+@dataclass(frozen=True)
+class SplitTable:
+    """The table of one evaluated split.
+
+    Attributes:
+        columns: titles, the first one empty.
+        groups: retrieval, then every ranking task.
+        protocol: how the metrics were measured, in a sentence.
+    """
+
+    columns: Sequence[str]
+    groups: Sequence[Group]
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Both splits; None where one was not evaluated, with a note in place of the test split."""
+
+    test: SplitTable | None
+    validation: SplitTable | None
+    missing: Missing
+
+
+def metrics_section(data: RunData) -> Metrics:
+    """Metrics of the evaluated splits beside baselines and optimum."""
+    test, validation = (
+        split_table(data.splits[split]) if split in data.splits else None for split in ("test", "validation")
+    )
+    return Metrics(test, validation, Missing("Not there yet", evaluate_command(data.run)))
+
+
+def split_table(record: Record) -> SplitTable:
+    """The table of one split of ``metrics.json``."""
+    model, baselines, optimum = record["model"], record["baselines"], record["planted_optimum"]
+    columns = ["", "model", "95 % interval"] + [BASELINE_TITLES.get(name, name) for name in baselines]
+    columns += ["best possible"] if optimum is not None else []
+    retrieval = [table["retrieval"] for table in baselines.values()]
+    best = None if optimum is None else optimum["retrieval"]
+    groups = [Group("Retrieval", "retrieval", _rows(model["retrieval"], retrieval, best))]
+    for task, metrics in model["ranking"].items():
+        ranking = [table["ranking"][task] for table in baselines.values()]
+        best = None if optimum is None else optimum["ranking"].get(task, {})
+        groups.append(Group(f"Ranking: {task}", "ranking", _rows(metrics, ranking, best)))
+    return SplitTable(columns, groups, protocol_words(record))
 
 
 def protocol_words(record: Record) -> str:
-    """How the figures were measured, in a sentence."""
+    """How the metrics were measured, in a sentence."""
     protocol = record["protocol"]
     words = [f"{record['num_users']:,} users", f"checkpoint {record['checkpoint']} (step {record['step']:,})"]
     if "candidates" in protocol:
         words.append(f"all {protocol['candidates']:,} items are candidates, {protocol.get('seen_items', '')}")
     if "query_time_visible" in protocol:
-        seen = "sees" if protocol["query_time_visible"] else "does not see"
-        words.append(f"the model {seen} the time of the query")
+        sees = "sees" if protocol["query_time_visible"] else "does not see"
+        words.append(f"the model {sees} the time of the query")
     return "; ".join(words) + "."
 
 
-def _section(section: _Section, num_columns: int) -> str:
-    rows = [f'<tr><th colspan="{num_columns}">{escape(section.title)}</th></tr>']
-    for name, metric in section.model.items():
-        values = [metric["value"], *(table.get(name, {}).get("value") for table in section.baselines)]
-        if section.optimum is not None:
-            values.append(section.optimum.get(name))
-        full = max((value for value in values if value is not None), default=0.0)
-        full = full if name.startswith(_WITH_BARS) else 0.0
-        interval = DASH if metric["low"] is None else f"{number(metric['low'])} – {number(metric['high'])}"
-        cells = [f"<td>{escape(metric_name(name))}</td>"]
-        cells.append(_cell("model", values[0], full, metric.get("reason", "")))
-        cells.append(f'<td class="interval">{interval}</td>')
-        cells += [_cell("baseline", value, full) for value in values[1 : 1 + len(section.baselines)]]
-        if section.optimum is not None:
-            cells.append(_cell("best", values[-1], full))
-        rows.append(f'<tr class="figure">{"".join(cells)}</tr>')
-    return f'<tbody class="{section.kind}">{"".join(rows)}</tbody>'
+def _rows(model: Record, baselines: Sequence[Record], optimum: Record | None) -> list[Row]:
+    return [Row(metric_name(name), _cells(name, metric, baselines, optimum)) for name, metric in model.items()]
 
 
-def _cell(kind: str, value: float | None, full: float, reason: str = "") -> str:
+def _cells(name: str, metric: Record, baselines: Sequence[Record], optimum: Record | None) -> list[Cell]:
+    others = [table.get(name, {}).get("value") for table in baselines]
+    best = [] if optimum is None else [optimum.get(name)]
+    values = [value for value in (metric["value"], *others, *best) if value is not None]
+    # The value whose bar is the longest.
+    full = max(values, default=0.0) if name.startswith(_WITH_BARS) else 0.0
+    interval = DASH if metric["low"] is None else f"{number(metric['low'])} – {number(metric['high'])}"
+    return [
+        _cell("model", metric["value"], full, metric.get("reason", "")),
+        Cell("interval", interval),
+        *(_cell("baseline", value, full) for value in others),
+        *(_cell("best", value, full) for value in best),
+    ]
+
+
+def _cell(kind: str, value: float | None, full: float, reason: str = "") -> Cell:
     if value is None:
-        return f'<td class="none">{escape(reason) or DASH}</td>'
-    bar = f'<span class="bar" style="width:{_BAR_PIXELS * value / full:.0f}px"></span>' if full else ""
-    return f'<td class="{kind}">{number(value)}{bar}</td>'
+        return Cell("none", reason or DASH)
+    return Cell(kind, number(value), round(_BAR_PIXELS * value / full) if full else None)

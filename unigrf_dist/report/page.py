@@ -1,22 +1,22 @@
-"""Puts the page together and writes it."""
+"""Renders the templates and writes the page."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from html import escape
+from functools import cache
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from unigrf_dist.errors import UserError
+from unigrf_dist.report.configuration import configuration
+from unigrf_dist.report.metric_table import metrics_section
+from unigrf_dist.report.palette import DARK, LIGHT
 from unigrf_dist.report.run_data import RunData, read_run
-from unigrf_dist.report.sections import (
-    calibration_and_data_section,
-    configuration_section,
-    metrics_section,
-    training_section,
-    validation_section,
-)
-from unigrf_dist.report.style import STYLE
+from unigrf_dist.report.sections import calibration_and_data_section, training_section, validation_section
 from unigrf_dist.report.summary import summary
+from unigrf_dist.report.svg import css_colour
+from unigrf_dist.report.words import number
 
 REPORT_FILE = "report.html"
 
@@ -25,7 +25,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """Write one HTML page about a run; it needs nothing but itself.
 
     Args:
-        run: the run's folder.
+        run: folder of the run.
         out: file to write; ``report.html`` in the run's folder if None.
 
     Returns:
@@ -47,22 +47,33 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
 def render(data: RunData) -> str:
     """The page as text."""
-    body = "".join(
-        part(data)
-        for part in (
-            summary,
-            metrics_section,
-            validation_section,
-            training_section,
-            calibration_and_data_section,
-            configuration_section,
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            summary=summary(data),
+            metrics=metrics_section(data),
+            validation=validation_section(data),
+            training=training_section(data),
+            calibration=calibration_and_data_section(data),
+            configuration=configuration(data),
+            light=LIGHT,
+            dark=DARK,
+            written=datetime.now(tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         )
     )
-    written = datetime.now(tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(data.run.resolve().name)} – unigrf report</title><style>{STYLE}</style></head>"
-        f"<body><main>{body}<footer>Written {written} by <code>unigrf report</code>.</footer></main></body>"
-        "</html>\n"
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("unigrf_dist.report"),
+        # Names of runs, tasks and features are the user's, and may look like markup.
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters.update(number=number, css_colour=css_colour)
+    return environment

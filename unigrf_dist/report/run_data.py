@@ -1,4 +1,4 @@
-"""Reads what a run has left behind. What is not there yet is empty, not an error."""
+"""Reads the folder of a run. Files that are not there yet are empty records, not errors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ import yaml
 from numpy.typing import NDArray
 
 from unigrf_dist.data import open_dataset
-from unigrf_dist.data.dataset import RowGroupReader, RowGroups
 from unigrf_dist.data.manifest import Manifest
+from unigrf_dist.data.sampling import sample_lengths
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metrics_file import read_metrics
-
-CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
-# A histogram needs no more: at 256 users each these are 100,000 users, read in a second.
-_MAX_ROW_GROUPS = 400
+from unigrf_dist.train.run_folder import CONFIG_FILE, LOG_FILE
 
 Record = dict[str, Any]
 
@@ -29,16 +26,18 @@ class RunLog:
     """The lines of ``log.jsonl`` that still count, in order.
 
     Attributes:
-        header: the latest.
-        steps: one per report of the training loop.
-        validations: one per validation.
-        exact_norms: one per measurement of the exact gradient norms.
+        header: latest header.
+        steps: step records; only every ``log_every_steps``-th step has one.
+        validations: validation records.
+        exact_norms: measurements of the exact gradient norms.
+        finished: ends of training, by plan, by patience or by request; of a resumed run several.
     """
 
     header: Record = field(default_factory=dict)
     steps: list[Record] = field(default_factory=list)
     validations: list[Record] = field(default_factory=list)
     exact_norms: list[Record] = field(default_factory=list)
+    finished: list[Record] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
         """Take in the next line. A resumed run repeats what came after its checkpoint: the repetition counts."""
@@ -46,19 +45,30 @@ class RunLog:
         if kind == "header":
             resumed = record.get("resumed_at_step", 0)
             self.header = record
-            for records in (self.steps, self.validations, self.exact_norms):
+            for records in self._by_kind.values():
                 records[:] = [each for each in records if each["step"] <= resumed]
-        elif kind == "step":
-            self.steps.append(record)
-        elif kind == "validation":
-            self.validations.append(record)
-        elif kind == "exact_norms":
-            self.exact_norms.append(record)
+        elif kind in self._by_kind:
+            self._by_kind[kind].append(record)
 
     @property
     def seconds(self) -> float:
-        """Time spent training, without validations and saves."""
+        """Time between logged steps, without validations and saves."""
         return float(sum(each.get("seconds", 0.0) for each in self.steps))
+
+    @property
+    def last_step(self) -> int:
+        """Steps that the run is known to have made, whether they were logged or not; 0 before the first."""
+        records = [each for records in self._by_kind.values() for each in records]
+        return max([self.header.get("resumed_at_step", 0), *(int(each["step"]) for each in records)])
+
+    @property
+    def _by_kind(self) -> dict[str, list[Record]]:
+        return {
+            "step": self.steps,
+            "validation": self.validations,
+            "exact_norms": self.exact_norms,
+            "finished": self.finished,
+        }
 
 
 @dataclass(frozen=True)
@@ -66,8 +76,8 @@ class DataFacts:
     """What the page tells about the data.
 
     Attributes:
-        manifest: of the data set.
-        lengths: ``[n]`` int64, events of users; of all, or of a sample spread evenly over the shards.
+        manifest: manifest of the data set.
+        lengths: ``[n]`` int64, events of each user; of all users, or of a sample spread evenly over the shards.
     """
 
     manifest: Manifest
@@ -79,9 +89,9 @@ class RunData:
     """Everything the page shows.
 
     Attributes:
-        run: the run's folder.
+        run: folder of the run.
         config: resolved configuration; empty if it is not there.
-        log: of the training loop.
+        log: log of the training loop.
         splits: evaluated splits, from ``metrics.json``.
         data: None if the data set can't be read; ``data_problem`` then says why.
     """
@@ -147,10 +157,7 @@ def _read_data(path: str | None) -> tuple[DataFacts | None, str]:
         return None, "the configuration names no data set (data.path)"
     try:
         dataset = open_dataset(path)
-        groups, reader = RowGroups.of(dataset.manifest), RowGroupReader(dataset)
-        stride = -(-len(groups.shard) // _MAX_ROW_GROUPS) or 1
-        places = zip(groups.shard[::stride], groups.group[::stride], strict=True)
-        lengths = [reader.read(int(shard), int(group)).lengths for shard, group in places]
+        lengths = sample_lengths(dataset)
     except UserError as error:
         return None, str(error)
-    return DataFacts(dataset.manifest, np.concatenate(lengths)), ""
+    return DataFacts(dataset.manifest, lengths), ""

@@ -1,16 +1,36 @@
-"""Numbers and notes in words, escaped for the page."""
+"""Numbers, names of metrics and notes as people read them."""
 
 from __future__ import annotations
 
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 DASH = "–"
+_SPELLED = {
+    "mrr": "MRR",
+    "auc": "AUC",
+    "log_loss": "log loss",
+    "calibration": "predicted / observed",
+    "ece": "calibration error",
+}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A note in place of something that is not there.
+
+    Attributes:
+        what: what is missing.
+        command: command that makes it; empty if there is none.
+    """
+
+    what: str
+    command: str = ""
 
 
 def number(value: float | None) -> str:
-    """A metric."""
+    """A metric to four decimals, or a dash."""
     return DASH if value is None else f"{value:.4f}"
 
 
@@ -23,25 +43,14 @@ def duration(seconds: float) -> str:
 
 
 def metric_name(name: str) -> str:
-    """``hr@10`` as people write it."""
-    spelled = {
-        "mrr": "MRR",
-        "auc": "AUC",
-        "log_loss": "log loss",
-        "calibration": "predicted / observed",
-        "ece": "calibration error",
-    }
-    return spelled.get(name, name.replace("hr@", "HR@").replace("ndcg@", "NDCG@"))
-
-
-def missing(what: str, command: str = "") -> str:
-    """A note in the place of something that is not there."""
-    how = f": run <code>{escape(command)}</code>" if command else ""
-    return f'<p class="card missing">{escape(what)}{how}</p>'
+    """``hr@10`` as people write it; ``auc[click == 1]``, of one ranking task, keeps its rule."""
+    plain_name, bracket, rule = name.partition("[")
+    spelled = _SPELLED.get(plain_name, plain_name.replace("hr@", "HR@").replace("ndcg@", "NDCG@"))
+    return f"{spelled} {bracket}{rule}" if bracket else spelled
 
 
 def evaluate_command(run: Path, split: str = "test") -> str:
-    """What fills the gaps of a report."""
+    """The command that fills the gaps of a report."""
     return f"unigrf evaluate --run {run}" + (f" --split {split}" if split != "test" else "")
 
 

@@ -25,32 +25,32 @@ def report(
     config: Path,
     out: Path,
 ) -> None:
-    """Write everything that finished runs say into ``out``, and show it.
+    """Write the comparison of the finished runs into ``out``, and show it.
 
     Args:
-        study: what was asked.
-        runs: finished ones.
-        missing: names of those that are not.
-        failures: those that ended with an error.
+        study: study that was run.
+        runs: finished runs.
+        missing: names of the runs that are not finished.
+        failures: runs that ended with an error.
         config: file of the study.
         out: folder of the study.
     """
     console = Console()
-    found = compare(study, runs, missing=missing, failures=failures)
-    write_results(out, {"kind": "ablation", "study": str(config), **comparison_record(found)})
+    comparison = compare(study, runs, missing=missing, failures=failures)
+    write_results(out, {"kind": "ablation", "study": str(config), **comparison_record(comparison)})
     if runs:
         others = any(run.variant != study.baseline for run in runs)
-        drawing = draw_differences(found, out / "results")[0].name if others else None
-        (out / "results.md").write_text(markdown(found, study=config, plot=drawing), encoding="utf-8")
-        console.print(means_table(found))
+        drawing = draw_differences(comparison, out / "results")[0].name if others else None
+        (out / "results.md").write_text(markdown(comparison, study=config, plot=drawing), encoding="utf-8")
+        console.print(means_table(comparison))
         if others:
-            console.print(differences_table(found))
+            console.print(differences_table(comparison))
         console.print(f"written to {out}/results.json, .md{', .svg, .png' * others}", highlight=False)
     say_what_is_missing(console, missing, failures)
 
 
 def say_what_is_missing(console: Console, missing: Sequence[str], failures: Sequence[Failure]) -> None:
-    """Failed runs with the place of their log, and how to go on."""
+    """Show failed runs with the path of their log, and how to go on."""
     for failure in failures:
         console.print(f"[red]failed[/] {escape(failure.trial.name)}: {escape(failure.reason)}", highlight=False)
         console.print(f"       log: {failure.log}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A scaling study's figures against the sizes of its runs, and the laws fitted through them."""
+"""A scaling study's losses and metrics against the sizes of its runs, and the laws fitted through them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from unigrf_dist.config import load_config
 from unigrf_dist.data import open_dataset
 from unigrf_dist.report.words import metric_name
 from unigrf_dist.study.flops import epoch_flops
+from unigrf_dist.study.metric_names import is_less_better
 from unigrf_dist.study.power_law import PowerLaw, fit_power_law
 from unigrf_dist.study.run_metrics import RunMetrics
 from unigrf_dist.study.schema import Scaling
-from unigrf_dist.study.statistics import LESS_IS_BETTER
 from unigrf_dist.train.run_folder import CONFIG_FILE
 
 Against = Literal["training FLOPs", "parameters"]
@@ -28,10 +28,10 @@ class SizedRun:
     """A finished run, and what it cost.
 
     Attributes:
-        run: its figures.
-        blocks: of the model.
-        width: of the model.
-        flops: of its whole training.
+        run: metrics of the run.
+        blocks: blocks of the model.
+        width: width of the model.
+        flops: floating-point operations of the whole training.
     """
 
     run: RunMetrics
@@ -49,11 +49,11 @@ class SizedRun:
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure that should fall with size.
+    """A loss or metric that should fall with size.
 
     Attributes:
-        name: of the figure; ``1 - metric`` where more of the metric is better.
-        values: by run, in the order of the runs; NaN where there is none.
+        name: name of the loss or metric; ``1 - metric`` where more of the metric is better.
+        values: ``[runs]`` values in the order of the runs; NaN where there is none.
         laws: by axis, the fitted law or why there is none.
     """
 
@@ -64,14 +64,14 @@ class Curve:
 
 def sized_runs(runs: Sequence[RunMetrics]) -> list[SizedRun]:
     """Runs with their costs, read from their configurations and data."""
-    found, flops = [], {}
+    sized, flops = [], {}
     for run in runs:
         config = load_config(Path(run.folder) / CONFIG_FILE)
         if run.variant not in flops:
             flops[run.variant] = epoch_flops(config, open_dataset(config.data.path))
         spent = flops[run.variant] * run.steps / run.steps_per_epoch
-        found.append(SizedRun(run, config.model.blocks, config.model.width, spent))
-    return found
+        sized.append(SizedRun(run, config.model.blocks, config.model.width, spent))
+    return sized
 
 
 def curves(study: Scaling, runs: Sequence[SizedRun]) -> list[Curve]:
@@ -80,16 +80,16 @@ def curves(study: Scaling, runs: Sequence[SizedRun]) -> list[Curve]:
     series = {f"{task} loss (training)": [each.run.training_loss[task] for each in runs] for task in tasks}
     for metric in study.metrics:
         values = [np.nan if (value := each.run.value(metric)) is None else value for each in runs]
-        rising = metric not in LESS_IS_BETTER
+        rising = not is_less_better(metric)
         name = f"1 - {metric_name(metric)}" if rising else metric_name(metric)
         series[name] = [1 - value for value in values] if rising else values
     return [_curve(name, np.array(values, dtype=float), runs) for name, values in series.items()]
 
 
 def _curve(name: str, values: np.ndarray, runs: Sequence[SizedRun]) -> Curve:
-    there = np.isfinite(values)
+    valid = np.isfinite(values)
     laws = {
-        against: fit_power_law(np.array([each.size(against) for each in runs])[there], values[there])
+        against: fit_power_law(np.array([each.size(against) for each in runs])[valid], values[valid])
         for against in AXES
     }
     return Curve(name, values, laws)

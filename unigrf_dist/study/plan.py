@@ -9,8 +9,9 @@ from pathlib import Path
 from unigrf_dist.config import Config, load_config
 from unigrf_dist.data import Dataset, open_dataset
 from unigrf_dist.errors import UserError
+from unigrf_dist.study.metric_names import split_task
 from unigrf_dist.study.schema import Study, Variant, as_words
-from unigrf_dist.train.checks import task_labels, users_per_rank
+from unigrf_dist.train.checks import refuse_unfit
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,12 @@ class Trial:
     """One run of a study.
 
     Attributes:
-        variant: its name in the study.
+        variant: name of the variant in the study.
         seed: ``train.seed``.
-        folder: of the run, as `unigrf train` writes it.
-        base: the configuration file that it starts from.
+        folder: folder of the run, as `unigrf train` writes it.
+        base: configuration file that it starts from.
         overrides: ``key=value``, applied to the base in this order.
-        config: what comes of it.
+        config: resolved configuration.
     """
 
     variant: str
@@ -50,11 +51,11 @@ def plan_trials(
     """All runs of the study, seed by seed, so that the first seed alone already compares all variants.
 
     Args:
-        study: what to run.
-        path: its file; the base lies relative to it.
+        study: study to run.
+        path: file of the study; the base lies relative to it.
         out: folder of the study.
         overrides: ``key=value`` for all variants, after the study's; a variant's own come after both.
-        seeds: instead of the study's.
+        seeds: seeds instead of the study's; empty for the study's.
         ranks: processes of each run.
 
     Raises:
@@ -72,6 +73,8 @@ def plan_trials(
                 trials.append(_trial(name, variant, seed, base, out, shared))
             except UserError as error:
                 problems[f"variant {name}: {str(error).removeprefix(f'{base}: ')}"] = None
+    if not problems:  # with a variant missing, it is not known which tasks there are
+        problems.update(dict.fromkeys(_absent_tasks(study, trials)))
     problems.update(dict.fromkeys(_misfits(trials, ranks)))
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}")
@@ -84,7 +87,7 @@ def _trial(name: str, variant: Variant, seed: int, base: Path, out: Path, shared
 
 
 def _misfits(trials: Sequence[Trial], ranks: int) -> list[str]:
-    """What `unigrf train` would say of these runs before it starts them."""
+    """Why `unigrf train` would refuse these runs, by variant."""
     datasets: dict[Path, Dataset] = {}
     problems = []
     for trial in trials:
@@ -92,8 +95,17 @@ def _misfits(trials: Sequence[Trial], ranks: int) -> list[str]:
             data = trial.config.data.path
             if data not in datasets:
                 datasets[data] = open_dataset(data)
-            task_labels(trial.config, datasets[data])
-            users_per_rank(trial.config, ranks)
+            refuse_unfit(trial.config, datasets[data], ranks)
         except UserError as error:
             problems.append(f"variant {trial.variant}: {error}")
     return problems
+
+
+def _absent_tasks(study: Study, trials: Sequence[Trial]) -> list[str]:
+    """Metrics of the study that are of a ranking task no variant has."""
+    rules = list(dict.fromkeys(task.rule for trial in trials for task in trial.config.objective.ranking))
+    return [
+        f"metrics: {metric}: no variant has this ranking task; there are: {', '.join(rules)}"
+        for metric in study.metrics
+        if (rule := split_task(metric)[1]) is not None and rule not in rules
+    ]

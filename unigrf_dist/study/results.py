@@ -1,4 +1,4 @@
-"""From the figures of runs to what a study says: means, intervals, differences; and ``results.json``."""
+"""From the metrics of runs to means, intervals and differences; and ``results.json``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from unigrf_dist.study.schema import Ablation, Variant
 from unigrf_dist.study.statistics import LEVEL, Difference, Estimate, estimate, paired_difference
 
 RESULTS_FILE = "results.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A variant's test figure.
+    """A test metric of a variant.
 
     Attributes:
-        estimate: over seeds.
+        estimate: mean and interval over seeds.
         users: bootstrap interval over users of the one run; None where there are several seeds.
-        difference: to the baseline; None for the baseline itself, and where no seed is common.
+        difference: paired difference to the baseline; None for the baseline itself, and where no seed is common.
     """
 
     estimate: Estimate
@@ -35,15 +35,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a study found.
+    """The variants of a study side by side.
 
     Attributes:
-        metrics: in the order of the tables.
-        baseline: the variant that others are compared with.
-        variants: all, in the order of the tables.
-        cells: by variant and metric; absent where there is no figure.
-        runs: finished ones.
-        seeds: by variant, those of its finished runs.
+        metrics: names of the metrics, in the order of the tables.
+        baseline: name of the variant that others are compared with.
+        variants: all variants by name, in the order of the tables.
+        cells: by variant and metric; absent where there is no value.
+        runs: finished runs.
+        seeds: by variant, seeds of its finished runs.
         missing: runs of the study that are not finished.
         failures: runs that ended with an error just now.
     """
@@ -56,6 +56,11 @@ class Comparison:
     seeds: dict[str, list[int]]
     missing: Sequence[str]
     failures: Sequence[Failure]
+
+    @property
+    def first_tasks(self) -> list[str]:
+        """First ranking tasks of the runs; more than one where variants differ in them."""
+        return list(dict.fromkeys(run.first_task for run in self.runs))
 
     @property
     def some_single(self) -> bool:
@@ -71,10 +76,8 @@ def compare(
     by_variant = {name: [run for run in runs if run.variant == name] for name in variants}
     cells: dict[str, dict[str, Cell]] = {}
     for name, own in by_variant.items():
-        found = {
-            metric: _cell(metric, own, by_variant[study.baseline], study.baseline) for metric in study.metrics
-        }
-        cells[name] = {metric: cell for metric, cell in found.items() if cell is not None}
+        row = {metric: _cell(metric, own, by_variant[study.baseline], study.baseline) for metric in study.metrics}
+        cells[name] = {metric: cell for metric, cell in row.items() if cell is not None}
     seeds = {name: [run.seed for run in own] for name, own in by_variant.items()}
     return Comparison(study.metrics, study.baseline, variants, cells, runs, seeds, missing, failures)
 
@@ -83,11 +86,11 @@ def _cell(metric: str, runs: Sequence[RunMetrics], baseline: Sequence[RunMetrics
     values = _by_seed(metric, runs)
     if not values:
         return None
-    found = estimate(list(values.values()))
-    users = next(run for run in runs if run.seed in values).test_interval.get(metric) if found.count == 1 else None
+    mean = estimate(list(values.values()))
+    users = next(run for run in runs if run.seed in values).test_interval.get(metric) if mean.count == 1 else None
     itself = runs[0].variant == name
     difference = None if itself else paired_difference(metric, values, _by_seed(metric, baseline))
-    return Cell(found, users, difference)
+    return Cell(mean, users, difference)
 
 
 def _by_seed(metric: str, runs: Sequence[RunMetrics]) -> dict[int, float]:
@@ -113,25 +116,25 @@ def write_results(out: Path, record: Mapping[str, Any]) -> Path:
     return file
 
 
-def comparison_record(found: Comparison) -> dict[str, Any]:
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
     """The comparison as ``results.json`` holds it."""
     return {
-        "baseline": found.baseline,
-        "metrics": list(found.metrics),
+        "baseline": comparison.baseline,
+        "metrics": list(comparison.metrics),
         "variants": {
             name: {
                 "description": variant.description,
                 "overrides": variant.overrides,
-                "seeds": found.seeds[name],
-                "figures": {metric: _cell_record(cell) for metric, cell in found.cells[name].items()},
+                "seeds": comparison.seeds[name],
+                "metrics": {metric: _cell_record(cell) for metric, cell in comparison.cells[name].items()},
             }
-            for name, variant in found.variants.items()
+            for name, variant in comparison.variants.items()
         },
-        "runs": [run.to_dict() for run in found.runs],
-        "missing": list(found.missing),
+        "runs": [run.to_dict() for run in comparison.runs],
+        "missing": list(comparison.missing),
         "failed": [
             {"run": failure.trial.name, "reason": failure.reason, "log": str(failure.log)}
-            for failure in found.failures
+            for failure in comparison.failures
         ],
     }
 
@@ -146,14 +149,14 @@ def _cell_record(cell: Cell) -> dict[str, Any]:
     return record
 
 
-def _estimate_record(found: Estimate) -> dict[str, Any]:
-    half = found.half_width
+def _estimate_record(estimate: Estimate) -> dict[str, Any]:
+    half = estimate.half_width
     return {
-        "mean": found.mean,
-        "deviation": found.deviation,
+        "mean": estimate.mean,
+        "deviation": estimate.deviation,
         "half_width": half,
-        "low": None if half is None else found.mean - half,
-        "high": None if half is None else found.mean + half,
+        "low": None if half is None else estimate.mean - half,
+        "high": None if half is None else estimate.mean + half,
         "interval": None if half is None else "Student's t over seeds",
-        "seeds": found.count,
+        "seeds": estimate.count,
     }

@@ -16,8 +16,8 @@ from unigrf_dist.evaluate.metrics_file import read_metrics
 from unigrf_dist.study.plan import Trial
 from unigrf_dist.train.run_folder import CONFIG_FILE
 
-LOG_FILE, TIMES_FILE = "study.log", "study.json"
-# These say where and how fast a run goes, not what comes of it.
+STUDY_LOG_FILE, TIMES_FILE = "study.log", "study.json"
+# Keys that say where and how fast a run goes, not what comes of it.
 _FREE_KEYS = ("train.timeout_seconds", "data.prefetch_batches")
 
 
@@ -82,11 +82,11 @@ def stage(trial: Trial) -> Stage:
 def clear_unstarted(trial: Trial) -> None:
     """Remove what a run that ended before its first checkpoint left behind, all but the log of its attempts."""
     assert stage(trial) is Stage.TRAIN
-    for place in trial.folder.iterdir() if trial.folder.exists() else ():
-        if place.is_dir():
-            shutil.rmtree(place)
-        elif place.name != LOG_FILE:
-            place.unlink()
+    for entry in trial.folder.iterdir() if trial.folder.exists() else ():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != STUDY_LOG_FILE:
+            entry.unlink()
 
 
 def refuse_changed(trials: Sequence[Trial]) -> None:
@@ -96,9 +96,9 @@ def refuse_changed(trials: Sequence[Trial]) -> None:
         UserError: a run's folder holds one; the message names the keys of all such runs.
     """
     problems = [
-        f"{trial.folder}: was run with {'; '.join(found[:3])}{' and more' * (len(found) > 3)}"
+        f"{trial.folder}: was run with {'; '.join(changes[:3])}{' and more' * (len(changes) > 3)}"
         for trial in trials
-        if (found := differences(trial))
+        if (changes := differences(trial))
     ]
     if problems:
         raise UserError(

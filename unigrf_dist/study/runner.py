@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from unigrf_dist.study.plan import Trial
-from unigrf_dist.study.run_state import LOG_FILE, Stage, Times, clear_unstarted, read_times, stage
+from unigrf_dist.study.run_state import STUDY_LOG_FILE, Stage, Times, clear_unstarted, read_times, stage
 from unigrf_dist.study.watch import Watch
 
 UNIGRF = (sys.executable, "-m", "unigrf_dist")
@@ -27,9 +27,9 @@ class Failure:
     """A run that ended with an error.
 
     Attributes:
-        trial: which.
-        reason: the last words of its log.
-        log: where the others stand.
+        trial: the run.
+        reason: last error of its log.
+        log: file of the whole log.
     """
 
     trial: Trial
@@ -39,11 +39,11 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What came of running a study's trials.
+    """How running a study's trials ended.
 
     Attributes:
         failures: runs that ended with an error.
-        interrupted: whether it was asked to stop before the end.
+        interrupted: whether the study was asked to stop before the end.
     """
 
     failures: list[Failure] = field(default_factory=list)
@@ -51,18 +51,18 @@ class Outcome:
 
 
 class Job:
-    """A trial on its way: its current child, and what the child is there for.
+    """A running trial: its current child process, and which stage the child runs.
 
     Args:
-        trial: to run; it is not done yet.
+        trial: trial to run, not done yet.
         program: the `unigrf` command.
         ranks: processes of the run.
-        environment: of the children.
+        environment: environment variables of the children.
     """
 
     def __init__(self, trial: Trial, program: Sequence[str], ranks: int, environment: dict[str, str]) -> None:
         self.trial, self.program, self.ranks, self.environment = trial, program, ranks, environment
-        self.log = trial.folder / LOG_FILE
+        self.log = trial.folder / STUDY_LOG_FILE
         self._start(stage(trial))
 
     def ended(self) -> int | None:
@@ -76,7 +76,7 @@ class Job:
         if status == 0 and following is Stage.EVALUATE and self.stage is not Stage.EVALUATE:
             self._start(following)
             return None
-        # A child that says all went well, but left no figures, must not be started for ever.
+        # A child that says all went well, but left no metrics, must not be started for ever.
         return status or (0 if following is Stage.DONE else 1)
 
     def alive(self) -> bool:
@@ -142,10 +142,10 @@ def run_trials(
     """Run what is not done yet. Ctrl-C or SIGTERM stops the children, which save; a second one kills them.
 
     Args:
-        trials: of the study, in order.
+        trials: trials of the study, in order.
         ranks: processes of each run.
-        parallel: runs side by side.
-        watch: is told what happens.
+        parallel: number of runs side by side.
+        watch: display that is told what happens.
         program: the `unigrf` command, if it is not this one.
     """
     waiting = deque(trial for trial in trials if stage(trial) is not Stage.DONE)
@@ -173,12 +173,12 @@ def run_trials(
 
 def _note_end(job: Job, status: int, outcome: Outcome, watch: Watch) -> None:
     if status:
-        outcome.failures.append(Failure(job.trial, _last_words(job.log, status), job.log))
+        outcome.failures.append(Failure(job.trial, _last_error(job.log, status), job.log))
     watch.ended(job.trial, failed=bool(status))
 
 
 def _stop_all(jobs: Sequence[Job], asked: list[int], watch: Watch) -> None:
-    """Stop children that still run; those of an ended study are none."""
+    """Stop the children that still run; there are none when the study came to its end."""
     if not jobs:
         return
     watch.say(f"asked to stop: {len(jobs)} running, waiting until saved (again to kill)")
@@ -223,7 +223,7 @@ def _environment(slot: int, ranks: int, parallel: int) -> dict[str, str]:
     return environment
 
 
-def _last_words(log: Path, status: int) -> str:
+def _last_error(log: Path, status: int) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     errors = [line for line in lines if line.startswith("error: ")]
     last = errors[-1] if errors else next((line for line in reversed(lines) if line), "")

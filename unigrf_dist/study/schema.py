@@ -1,4 +1,4 @@
-"""The YAML files of studies: which runs, told apart by what.
+"""The YAML files of studies: which runs, and what each overrides.
 
 Each section documents its fields; unknown keys and bad values are errors that name the key.
 """
@@ -15,12 +15,9 @@ from pydantic import Field, field_validator, model_validator
 
 from unigrf_dist.config.loader import read_yaml, validate
 from unigrf_dist.config.schema import Section
-from unigrf_dist.evaluate.metrics import HIT_RATE_AT, NDCG_AT, RANKING_METRICS
+from unigrf_dist.study.metric_names import metric_of_study
 
-RETRIEVAL_METRICS = (*(f"hr@{k}" for k in HIT_RATE_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
-# Calibration is best at 1: neither more nor less of it is better.
-METRICS = (*RETRIEVAL_METRICS, *(name for name in RANKING_METRICS if name != "calibration"))
-_SHOWN = ("ndcg@10", "hr@10", "hr@50", "mrr", "auc", "log_loss")
+_DEFAULT_METRICS = ("ndcg@10", "hr@10", "hr@50", "mrr", "auc", "log_loss")
 # A variant's name becomes a folder's.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SEED_KEY = "train.seed"
@@ -39,7 +36,11 @@ class Variant(Section):
 class Study(Section):
     base: Path = Field(description="Configuration of an ordinary run; relative to this file.")
     seeds: list[int] = Field(min_length=1, description="Values of train.seed; every variant is run with each.")
-    metrics: list[str] = Field(list(_SHOWN), min_length=1, description="Figures to tabulate and draw.")
+    metrics: list[str] = Field(
+        list(_DEFAULT_METRICS),
+        min_length=1,
+        description="Metrics to tabulate and draw; `auc` is of the first ranking task, `auc[RULE]` of any.",
+    )
     overrides: dict[str, Any] = Field({}, description="Dotted keys and values that all runs share.")
 
     @field_validator("overrides")
@@ -57,10 +58,7 @@ class Study(Section):
     @field_validator("metrics")
     @classmethod
     def _metrics_exist(cls, metrics: list[str]) -> list[str]:
-        unknown = [name for name in metrics if name not in METRICS]
-        if unknown:
-            raise ValueError(f"no such figure: {', '.join(unknown)}; there are: {', '.join(METRICS)}")
-        return metrics
+        return list(dict.fromkeys(metric_of_study(metric) for metric in metrics))
 
     def runs(self) -> dict[str, Variant]:
         """The variants by name, in the order of the tables."""
@@ -69,7 +67,7 @@ class Study(Section):
 
 class Ablation(Study):
     baseline: str = Field(description="Name of the variant that the others are compared with.")
-    variants: dict[str, Variant] = Field(min_length=1, description="By name, in the order of the tables.")
+    variants: dict[str, Variant] = Field(min_length=1, description="Variants by name, in the order of the tables.")
 
     @model_validator(mode="after")
     def _names_fit(self) -> Ablation:
@@ -77,8 +75,9 @@ class Ablation(Study):
         if bad:
             raise ValueError(f"variants: {bad[0]!r} is no name of a folder; use letters, digits, - _ .")
         if self.baseline not in self.variants:
-            there = ", ".join(self.variants)
-            raise ValueError(f"baseline = {self.baseline!r}: no such variant; there are: {there}")
+            raise ValueError(
+                f"baseline = {self.baseline!r}: no such variant; there are: {', '.join(self.variants)}"
+            )
         return self
 
     def runs(self) -> dict[str, Variant]:
@@ -88,8 +87,10 @@ class Ablation(Study):
 class Scaling(Study):
     blocks: list[int] = Field(min_length=1, description="Values of model.blocks.")
     widths: list[int] = Field(min_length=1, description="Values of model.width.")
-    heads: int | None = Field(None, ge=1, description="Of every width; head_width is then width / heads.")
-    head_width: int | None = Field(None, ge=1, description="Of every width; heads are then width / head_width.")
+    heads: int | None = Field(None, ge=1, description="Heads of every width; head_width is then width / heads.")
+    head_width: int | None = Field(
+        None, ge=1, description="Head width of every width; heads are then width / head_width."
+    )
 
     @field_validator("blocks", "widths")
     @classmethod

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from unigrf_dist.study.metric_names import is_less_better
+
 LEVEL = 0.95
-LESS_IS_BETTER = ("log_loss", "ece")
 Verdict = Literal["better", "worse", "undecided", "one seed"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and how surely it is known.
+    """A mean and its interval.
 
     Attributes:
-        mean: of the values.
-        deviation: their standard deviation with ``count - 1`` below; None of a single value.
-        half_width: of the 95 % interval of the mean; None of a single value.
+        mean: mean of the values.
+        deviation: their standard deviation, over ``count - 1``; None for a single value.
+        half_width: half-width of the 95 % interval of the mean; None for a single value.
         count: number of values.
     """
 
@@ -33,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A variant's figure minus the baseline's, paired by seed."""
+    """A variant's metric minus the baseline's, paired by seed."""
 
     estimate: Estimate
     verdict: Verdict
@@ -41,11 +41,13 @@ class Difference:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean of at least one value; the interval takes the values as draws from one normal distribution."""
+    from scipy.stats import sem, t
+
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return Estimate(mean, None, None, count)
-    deviation = float(np.std(values, ddof=1))
-    return Estimate(mean, deviation, t_quantile(count - 1) * deviation / math.sqrt(count), count)
+    half_width = float(t.ppf((1 + LEVEL) / 2, count - 1) * sem(values))
+    return Estimate(mean, float(np.std(values, ddof=1)), half_width, count)
 
 
 def paired_difference(
@@ -59,14 +61,7 @@ def paired_difference(
     if not common:
         return None
     found = estimate([values[seed] - baseline[seed] for seed in common])
-    return Difference(found, _verdict(found, less_is_better=metric in LESS_IS_BETTER))
-
-
-def t_quantile(degrees: float) -> float:
-    """Quantile of Student's t for a two-sided interval at ``LEVEL``."""
-    from scipy.stats import t
-
-    return float(t.ppf((1 + LEVEL) / 2, degrees))
+    return Difference(found, _verdict(found, less_is_better=is_less_better(metric)))
 
 
 def _verdict(found: Estimate, *, less_is_better: bool) -> Verdict:

@@ -16,6 +16,7 @@ from rich.table import Table
 from unigrf_dist.report.words import duration
 from unigrf_dist.study.plan import Trial
 from unigrf_dist.study.run_state import Stage, stage
+from unigrf_dist.train.run_folder import LOG_FILE
 
 _REFRESH_SECONDS = 1.0
 # The last record of a training log is far shorter.
@@ -26,7 +27,7 @@ class Watch:
     """A table that is drawn anew in place on a terminal; elsewhere a line when a run starts or ends.
 
     Args:
-        console: to draw on.
+        console: console to draw on.
     """
 
     def __init__(self, console: Console) -> None:
@@ -77,16 +78,16 @@ class Watch:
     def _table(self) -> Table:
         title = f"{self._done} of {self._total} runs done" + f", {self._failed} failed" * bool(self._failed)
         table = Table(title=title, caption=self._time(), box=None, padding=(0, 2), title_style="bold")
-        for column in ("running", "stage", "figures"):
+        for column in ("running", "stage", "losses"):
             table.add_column(column, header_style="dim")
         for trial in self._running.values():
-            record = _last_record(trial.folder / "log.jsonl")
-            table.add_row(escape(trial.name), _progress(trial, record), _metrics(record))
+            record = _last_record(trial.folder / LOG_FILE)
+            table.add_row(escape(trial.name), _progress(trial, record), _losses(record))
         return table
 
     def _time(self) -> str:
         elapsed = time.monotonic() - self._begun
-        share = sum(_share(trial, _last_record(trial.folder / "log.jsonl")) for trial in self._running.values())
+        share = sum(_share(trial, _last_record(trial.folder / LOG_FILE)) for trial in self._running.values())
         gained = self._done + self._failed - self._before + share
         text = f"elapsed {duration(elapsed)}"
         left = self._total - self._done - self._failed - share
@@ -101,11 +102,11 @@ def _progress(trial: Trial, record: dict) -> str:
 
 
 def _share(trial: Trial, record: dict) -> float:
-    """Part of the run that is behind, 0 to 1."""
+    """Share of the run that is done, 0 to 1."""
     return min(1.0, record.get("epoch", 0) / trial.config.train.epochs)
 
 
-def _metrics(record: dict) -> str:
+def _losses(record: dict) -> str:
     if "loss_retrieval" not in record:
         return ""
     return f"retrieval {record['loss_retrieval']:.3f}  ranking {record['loss_ranking']:.3f}"
