@@ -20,7 +20,7 @@ PIP := $(VENV)/bin/python -m pip install --no-warn-conflicts --constraint constr
 # DeepSpeed finds ninja by PATH.
 IN_VENV := export PATH="$(CURDIR)/$(VENV)/bin:$$PATH";
 # A changed pin, Python or kind of machine asks for another stamp, and so for a new set-up.
-KEY := $(shell { cat Makefile setup.py constraints.txt; $(PYTHON) --version || true; echo $(DEVICE) $(TORCH_INDEX); } 2>&1 \
+KEY := $(shell { cat Makefile setup.py kernels/pyproject.toml constraints.txt; $(PYTHON) --version || true; echo $(DEVICE) $(TORCH_INDEX); } 2>&1 \
 	| sha256sum | cut -c 1-16)
 STAMP := $(VENV)/set-up-$(KEY)
 
@@ -40,7 +40,7 @@ $(STAMP):
 ifneq ($(TORCH_INDEX),)
 	$(PIP) --no-deps --index-url $(TORCH_INDEX) torch
 endif
-	DS_BUILD_OPS=0 $(PIP) --editable '.[$(DEVICE),test]'
+	DS_BUILD_OPS=0 $(PIP) --editable ./kernels --editable '.[$(DEVICE),test]'
 	$(PIP) --no-deps torchrec
 	@$(IN_VENV) unigrf doctor
 	@touch $@
