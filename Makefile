@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint docs clean
 
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
@@ -71,6 +71,9 @@ lint: setup  ## style, types, imports, shell scripts
 	@$(IN_VENV) mypy
 	@$(IN_VENV) lint-imports --no-logo --no-cache
 	@$(IN_VENV) shellcheck --external-sources launchers/*.sh launchers/*.sbatch .ci/run
+
+docs: setup  ## the page of all configuration keys, from the schema
+	@$(IN_VENV) unigrf config reference --out docs/configuration.md
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis data/demo runs/demo

@@ -112,11 +112,13 @@ def bench_train(
 
 def main() -> None:
     """Run the command line; a user error is one line on stderr and exit status 2."""
+    from unigrf_dist.programs import config as config_commands
     from unigrf_dist.programs import data as data_commands
     from unigrf_dist.programs import study as study_commands
 
     data_commands.register(app)
     study_commands.register(app)
+    config_commands.register(app)
     try:
         app()
     except UserError as error:
