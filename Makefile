@@ -3,12 +3,12 @@
 #   PYTHON=python3.12     make the virtual environment with another Python
 #   DEVICE=cpu, =cuda     install these builds, whatever nvidia-smi says
 #   TORCH_INDEX=URL       take torch from a package index of your choice, such as one with the CPU-only wheels
-#   ARGS='tests/data -x'  what `make test` hands to pytest
+#   ARGS='tests/data -x'  what `make test` hands to pytest, and `make mutants` to the mutation run
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs clean
+.PHONY: help setup demo test lint docs mutants clean
 
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
@@ -74,6 +74,9 @@ lint: setup  ## style, types, imports, shell scripts
 
 docs: setup  ## the page of all configuration keys, from the schema
 	@$(IN_VENV) unigrf config reference --out docs/configuration.md
+
+mutants: setup  ## mutation run: which small mistakes do the tests not notice?
+	@$(IN_VENV) python -m tools.mutants $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis data/demo runs/demo
