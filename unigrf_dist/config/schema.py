@@ -211,7 +211,9 @@ class SelectionConfig(Section):
     """Validation, the choice of the best model, and early stopping."""
 
     metric: str = Field(
-        "ndcg@10", description="Validation metric that picks the best model, e.g. `ndcg@10`, `auc`."
+        "ndcg@10",
+        description="Validation metric that picks the best model, e.g. `ndcg@10`, `auc`; of several ranking tasks "
+        "`auc[click == 1]` names one, `auc` the first.",
     )
     every_epochs: int = Field(1, ge=1, description="Epochs between two validations.")
     patience: int | None = Field(
