@@ -3,12 +3,12 @@
 #   PYTHON=python3.12     make the virtual environment with another Python
 #   DEVICE=cpu, =cuda     install these builds, whatever nvidia-smi says
 #   TORCH_INDEX=URL       take torch from a package index of your choice, such as one with the CPU-only wheels
-#   ARGS='tests/data -x'  what `make test` hands to pytest
+#   ARGS='tests/data -x'  what `make test` hands to pytest, and `make mutants` to the mutation run
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint docs mutants clean
 
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
@@ -20,7 +20,7 @@ PIP := $(VENV)/bin/python -m pip install --no-warn-conflicts --constraint constr
 # DeepSpeed finds ninja by PATH.
 IN_VENV := export PATH="$(CURDIR)/$(VENV)/bin:$$PATH";
 # A changed pin, Python or kind of machine asks for another stamp, and so for a new set-up.
-KEY := $(shell { cat Makefile setup.py constraints.txt; $(PYTHON) --version || true; echo $(DEVICE) $(TORCH_INDEX); } 2>&1 \
+KEY := $(shell { cat Makefile setup.py kernels/pyproject.toml constraints.txt; $(PYTHON) --version || true; echo $(DEVICE) $(TORCH_INDEX); } 2>&1 \
 	| sha256sum | cut -c 1-16)
 STAMP := $(VENV)/set-up-$(KEY)
 
@@ -40,7 +40,7 @@ $(STAMP):
 ifneq ($(TORCH_INDEX),)
 	$(PIP) --no-deps --index-url $(TORCH_INDEX) torch
 endif
-	DS_BUILD_OPS=0 $(PIP) --editable '.[$(DEVICE),test]'
+	DS_BUILD_OPS=0 $(PIP) --editable ./kernels --editable '.[$(DEVICE),test]'
 	$(PIP) --no-deps torchrec
 	@$(IN_VENV) unigrf doctor
 	@touch $@
@@ -65,11 +65,18 @@ runs/demo/report.html: runs/demo/metrics.json
 test: lint  ## lint and all tests
 	@$(IN_VENV) pytest $(ARGS)
 
-lint: setup  ## style, types, shell scripts
+lint: setup  ## style, types, imports, shell scripts
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) mypy
+	@$(IN_VENV) lint-imports --no-logo --no-cache
 	@$(IN_VENV) shellcheck --external-sources launchers/*.sh launchers/*.sbatch .ci/run
+
+docs: setup  ## the page of all configuration keys, from the schema
+	@$(IN_VENV) unigrf config reference --out docs/configuration.md
+
+mutants: setup  ## mutation run: which small mistakes do the tests not notice?
+	@$(IN_VENV) python -m tools.mutants $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis data/demo runs/demo

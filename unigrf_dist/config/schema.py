@@ -29,29 +29,38 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
+    """The prepared data set, and how training reads it."""
+
     path: Path = Field(description="Folder written by `unigrf prepare` or `unigrf synthesize`.")
-    max_events: int = Field(200, ge=1, description="Events of history the model sees; the latest are kept.")
+    max_events: int = Field(200, ge=1, description="Events of a user that the model sees; the latest are kept.")
     shuffle_users: int = Field(
-        8192, ge=1, description="Users shuffled together; the stream's memory grows with it."
+        8192, ge=1, description="Users of a shuffle buffer; the stream's memory grows with it."
     )
-    prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step.")
+    prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step, by a thread of each rank.")
 
 
 class ModelConfig(Section):
+    """The transducer that both tasks share."""
+
     backbone: Literal["hstu", "llama"] = Field(
-        "hstu", description="Sequence transducer over the interleaved tokens."
+        "hstu", description="Sequence transducer over the interleaved item and behaviour tokens."
     )
     width: int = Field(50, ge=1, description="Width of item vectors and hidden states.")
     blocks: int = Field(2, ge=1, description="Transducer blocks.")
     heads: int = Field(1, ge=1, description="Attention heads per block.")
     head_width: int = Field(50, ge=1, le=256, description="Width of one head's queries, keys and values.")
     key_heads: int | None = Field(
-        None, ge=1, description="Heads of keys and values, each shared by several of queries; `llama` only."
+        None,
+        ge=1,
+        description="Heads of keys and values, each shared by several query heads; as many as `heads` if left "
+        "out; `llama` only.",
     )
     feedforward_width: int | None = Field(
-        None, ge=1, description="Width between the halves of SwiGLU, 8/3 of `width` if left out; `llama` only."
+        None, ge=1, description="Hidden width of SwiGLU, 8/3 of `width` if left out; `llama` only."
     )
-    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="Dropout on the token vectors and inside each block.")
+    dropout: float = Field(
+        0.2, ge=0.0, lt=1.0, description="Dropout probability on the token vectors and inside each block."
+    )
     time_buckets: int = Field(64, ge=2, description="Logarithmic buckets of the attention's time bias.")
     position_bias: bool = Field(True, description="Learned attention bias per relative position.")
     time_bias: bool = Field(True, description="Learned attention bias per bucket of time difference.")
@@ -77,41 +86,50 @@ class ModelConfig(Section):
 
 
 class TableConfig(Section):
+    """The sharded embedding tables and their fused optimizer."""
+
     sharding: Literal["row_wise", "table_wise", "column_wise", "planner"] = Field(
         "row_wise", description="How TorchRec cuts the item table; `planner` lets it choose."
     )
     optimizer: Literal["adam", "rowwise_adagrad", "adagrad", "sgd"] = Field(
         "adam", description="Optimizer fused into the tables' backward."
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Follows the DeepSpeed scheduler in proportion.")
-    betas: tuple[float, float] = Field((0.9, 0.98), description="Decay rates of Adam's moments.")
-    eps: float = Field(1e-8, gt=0)
+    learning_rate: float = Field(
+        1e-3, gt=0, description="Peak learning rate of the tables; follows the DeepSpeed scheduler in proportion."
+    )
+    betas: tuple[float, float] = Field((0.9, 0.98), description="Decay rates of Adam's two moments (`adam`).")
+    eps: float = Field(1e-8, gt=0, description="Added to the denominator of the fused optimizer.")
     init_std: float = Field(0.02, gt=0, description="Standard deviation of the initial item vectors.")
 
 
 class RetrievalConfig(Section):
+    """The retrieval loss: a softmax of the next item against negatives."""
+
     negatives: Literal["full", "sampled", "in_batch", "mixed"] = Field(
         "full",
-        description="Softmax over the catalogue, shared samples, the items of the rank's batch, or the last two.",
+        description="Negatives of the softmax: the whole catalogue, samples that all ranks share, the items of "
+        "the rank's batch, or the last two together.",
     )
     num_negatives: int = Field(512, ge=1, description="Shared samples per step (`sampled` and `mixed`).")
     distribution: Literal["uniform", "log_popularity"] = Field(
-        "uniform", description="How samples are drawn; `log_popularity` is Zipfian in the popularity rank."
+        "uniform", description="Distribution of the samples; `log_popularity` is Zipfian in the popularity rank."
     )
     mask_seen_negatives: bool = Field(
         True,
-        description="Mask negatives that the user has seen by then, as evaluation removes them.",
+        description="Mask the negatives that the user has seen by then, as evaluation leaves them unranked.",
     )
     logq_correction: bool = Field(True, description="Correct the logits for unequal sampling probabilities.")
-    temperature: float = Field(0.05, gt=0)
+    temperature: float = Field(0.05, gt=0, description="The logits of the softmax are divided by it.")
     normalize: bool = Field(
         True, description="L2-normalise hidden states and item vectors, here and in evaluation."
     )
 
 
 class RankingTask(Section):
-    rule: str = Field(description="A rule on the behaviour, such as `rating >= 4` or `click == 1`.")
-    weight: float = Field(1.0, gt=0)
+    """A ranking task: predicts a binary label of each event, made by a rule on its behaviour."""
+
+    rule: str = Field(description="Rule on the behaviour, such as `rating >= 4` or `click == 1`.")
+    weight: float = Field(1.0, gt=0, description="Weight of the task in the sum of the ranking losses.")
 
     @field_validator("rule")
     @classmethod
@@ -120,30 +138,42 @@ class RankingTask(Section):
 
 
 class WeighterConfig(Section):
+    """The balance of the retrieval and the ranking loss."""
+
     strategy: Literal["gradient", "descent_rate", "uncertainty", "static"] = Field(
         "static", description="How the two task losses are balanced."
     )
     retrieval: float = Field(
-        1.0, ge=0, description="With `ranking` the proportion that `static` keeps and the others start from."
+        1.0,
+        ge=0,
+        description="Share of the retrieval loss, relative to `ranking`: `static` keeps the proportion, the other "
+        "strategies start from it.",
     )
-    ranking: float = Field(1.0, ge=0)
-    gamma: float = Field(0.5, ge=0, description="Favour for the task that lags behind (`gradient`); 0 for none.")
-    window_steps: int = Field(50, ge=1, description="Steps of a window of losses (`descent_rate`).")
-    temperature: float = Field(2.0, gt=0, description="Of the softmax over the tasks (`descent_rate`).")
+    ranking: float = Field(1.0, ge=0, description="Share of the ranking loss, relative to `retrieval`.")
+    gamma: float = Field(
+        0.5, ge=0, description="Exponent that favours the task that lags behind (`gradient`); 0 for none."
+    )
+    window_steps: int = Field(50, ge=1, description="Steps over which losses are averaged (`descent_rate`).")
+    temperature: float = Field(
+        2.0, gt=0, description="Temperature of the softmax over the tasks (`descent_rate`)."
+    )
     smoothing: float = Field(
-        0.98, ge=0, lt=1, description="Share of the old in the smoothed norms, losses and weights, per step."
+        0.98, ge=0, lt=1, description="Decay per step of the moving averages of norms, losses and weights."
     )
     warmup_steps: int = Field(100, ge=0, description="Steps before the weights leave their start.")
-    min_weight: float = Field(0.05, ge=0, le=1, description="Least weight of a task; both sum to 2.")
+    min_weight: float = Field(0.05, ge=0, le=1, description="Smallest weight of a task; both weights sum to 2.")
     exact_every_steps: int | None = Field(
         None,
         ge=1,
-        description="Also measure both norms at the last block's parameters every so many steps, for comparison.",
+        description="Steps between two measurements of both gradient norms at the last block's parameters, for "
+        "comparison; never if left out.",
     )
 
 
 class EnhancerConfig(Section):
-    candidates: int = Field(8, ge=1, description="Candidate tokens of each user.")
+    """Ranking scores candidate items of each user, which become negatives and soft positives of retrieval."""
+
+    candidates: int = Field(8, ge=1, description="Candidate items of each user.")
     hard_negatives: int = Field(4, ge=0, description="Candidates that become negatives of their user, at most.")
     soft_positives: int = Field(2, ge=0, description="Candidates that become soft positives, at most.")
     threshold: float = Field(
@@ -154,7 +184,7 @@ class EnhancerConfig(Section):
     )
     soft_weight: float = Field(0.1, ge=0, description="Weight of a soft positive; an event's is 1.")
     warmup_epochs: int = Field(5, ge=1, description="Epochs before the first candidates ride along.")
-    round_epochs: int = Field(1, ge=1, description="Epochs after which candidates are selected anew.")
+    round_epochs: int = Field(1, ge=1, description="Epochs of a round; each selects candidates for the next.")
 
     @model_validator(mode="after")
     def _within_the_candidates(self) -> EnhancerConfig:
@@ -167,40 +197,55 @@ class EnhancerConfig(Section):
 
 
 class ObjectiveConfig(Section):
+    """What is trained: retrieval, ranking, and how they act on each other."""
+
     retrieval: RetrievalConfig = RetrievalConfig()
-    ranking: list[RankingTask] = Field(min_length=1, max_length=16, description="One logit per task.")
+    ranking: list[RankingTask] = Field(
+        min_length=1, max_length=16, description="Each task has one logit of the ranking head."
+    )
     weighter: WeighterConfig = WeighterConfig()
-    enhancer: EnhancerConfig | None = Field(None, description="Let ranking teach retrieval; off if left out.")
+    enhancer: EnhancerConfig | None = Field(None, description="Off if left out; `{}` takes the defaults.")
 
 
 class SelectionConfig(Section):
+    """Validation, the choice of the best model, and early stopping."""
+
     metric: str = Field(
-        "ndcg@10", description="Validation figure that picks the best model, e.g. `ndcg@10`, `auc`."
+        "ndcg@10",
+        description="Validation metric that picks the best model, e.g. `ndcg@10`, `auc`; of several ranking tasks "
+        "`auc[click == 1]` names one, `auc` the first.",
     )
     every_epochs: int = Field(1, ge=1, description="Epochs between two validations.")
     patience: int | None = Field(
-        None, ge=1, description="Validations without a better figure before training stops."
+        None, ge=1, description="Validations without a better value before training stops; never if left out."
     )
 
 
 class TrainConfig(Section):
+    """The training loop, its logs and its checkpoints."""
+
     global_batch_users: int = Field(128, ge=1, description="Users per step, over all ranks together.")
-    epochs: int = Field(ge=1)
-    seed: int = Field(42, ge=0, lt=2**31)
+    epochs: int = Field(ge=1, description="Passes over all users.")
+    seed: int = Field(
+        42, ge=0, lt=2**31, description="Seed of the initial weights, the shuffles, the negatives and dropout."
+    )
     matmul_precision: Literal["highest", "high", "medium"] = Field(
         "highest",
-        description="Factors of fp32 products in training: fp32, TF32 on GPUs, bf16 where the chip multiplies it.",
+        description="Precision of the factors of fp32 matrix products in training: fp32; TF32 on GPUs; bf16 where "
+        "the chip multiplies it. Sums stay fp32.",
     )
-    log_every_steps: int = Field(10, ge=1)
-    checkpoint_every_epochs: int = Field(1, ge=1)
+    log_every_steps: int = Field(10, ge=1, description="Steps between two lines of the log.")
+    checkpoint_every_epochs: int = Field(1, ge=1, description="Epochs between two checkpoints.")
     keep_checkpoints: int = Field(1, ge=1, description="Latest checkpoints kept, besides the best one.")
     timeout_seconds: int = Field(
-        600, ge=10, description="Longest wait of a collective before the run ends with an error."
+        600, ge=10, description="Seconds that a collective may wait before the run ends with an error."
     )
     selection: SelectionConfig = SelectionConfig()
 
 
 class EvaluateConfig(Section):
+    """The evaluation of a run, and of the validations in training."""
+
     batch_users: int = Field(128, ge=1, description="Users per batch and rank.")
     bootstrap_samples: int = Field(
         1000, ge=10, description="Resamples of the users behind each confidence interval."
@@ -216,7 +261,9 @@ class Config(Section):
     objective: ObjectiveConfig
     train: TrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
-    kernel: Literal["auto", "triton", "torch"] = Field("auto", description="`auto` takes Triton on CUDA.")
+    kernel: Literal["auto", "triton", "torch"] = Field(
+        "auto", description="Implementation of the kernels; `auto` takes Triton on CUDA, else torch."
+    )
     deepspeed: dict[str, Any] = Field(
         description="DeepSpeed's own configuration: ZeRO, bf16, optimizer, scheduler."
     )

@@ -1,0 +1,101 @@
+"""What is mutated, by which tests it is judged, and which survivors are no mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.mutants.operators import Mutant, find_mutants
+
+
+class Target(NamedTuple):
+    """Modules and their tests.
+
+    Attributes:
+        modules: glob below the root of the repository.
+        tests: files and folders of tests; the quick ones first, as the first failure ends a mutant.
+    """
+
+    modules: str
+    tests: tuple[str, ...]
+
+
+class Edit(NamedTuple):
+    """A mistake thought out by hand, which no operator makes.
+
+    Attributes:
+        path: file below the root of the repository.
+        before: text that the file holds exactly once.
+        after: text in its place.
+    """
+
+    path: str
+    before: str
+    after: str
+
+
+_MODEL_TESTS = ("tests/model", "tests/train/test_kernels_agree.py", "tests/train/test_parity.py")
+
+# The first target that fits a module is its own.
+TARGETS = (
+    Target("unigrf_dist/objective/weighter.py", ("tests/objective/test_weighter.py",)),
+    Target("unigrf_dist/objective/smoothing.py", ("tests/objective/test_weighter.py",)),
+    Target("unigrf_dist/objective/enhancer/*.py", ("tests/objective/enhancer", "tests/model", "tests/train")),
+    Target("unigrf_dist/objective/*.py", ("tests/objective", *_MODEL_TESTS)),
+    Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_engine.py")),
+    Target("unigrf_dist/train/step.py", ("tests/train",)),
+    Target("unigrf_dist/train/selection.py", ("tests/train",)),
+    Target("unigrf_dist/evaluate/*.py", ("tests/evaluate",)),
+)
+
+BY_HAND = (
+    # A task that is observed but worthless must not be confused with one that was not observed.
+    Edit(
+        "unigrf_dist/objective/weighter.py",
+        "torch.isfinite(losses) & torch.isfinite(grad_norms)",
+        "torch.isfinite(losses)",
+    ),
+    # The second weight is bounded by the first.
+    Edit(
+        "unigrf_dist/objective/weighter.py",
+        "torch.cat([first, NUM_TASKS - first])",
+        "torch.cat([first, mixed[1:]])",
+    ),
+    # Warm-up counts from the first step.
+    Edit("unigrf_dist/objective/weighter.py", "self._steps <= self.config", "self._steps < self.config"),
+    # The bias of a mean's start.
+    Edit("unigrf_dist/objective/smoothing.py", "self._sum / self._weight.clamp_min(1e-12)", "self._sum"),
+)
+
+# Name of a survivor: why no test can tell it from the code.
+EQUIVALENT: dict[str, str] = {}
+
+
+def modules(root: Path, only: str = "") -> dict[str, tuple[str, ...]]:
+    """Modules to mutate whose path begins with ``only``, and the tests of each."""
+    found: dict[str, tuple[str, ...]] = {}
+    for target in TARGETS:
+        for file in sorted(root.glob(target.modules)):
+            path = file.relative_to(root).as_posix()
+            if path.startswith(only):
+                found.setdefault(path, target.tests)
+    return found
+
+
+def mutants_of(root: Path, path: str) -> list[Mutant]:
+    """The mutants of a module: those of the operators, then those made by hand.
+
+    Raises:
+        ValueError: the text of an edit is not in its file exactly once.
+    """
+    source = (root / path).read_text(encoding="utf-8")
+    return find_mutants(source, path) + [_by_hand(edit, source) for edit in BY_HAND if edit.path == path]
+
+
+def _by_hand(edit: Edit, source: str) -> Mutant:
+    text, before = source.encode(), edit.before.encode()
+    if text.count(before) != 1:
+        raise ValueError(f"{edit.path} has {edit.before!r} {text.count(before)} times: bring BY_HAND up to date")
+    start = text.index(before)
+    line = text[:start].count(b"\n") + 1
+    return Mutant(edit.path, "", "by hand", line, start, start + len(before), edit.before, edit.after, 0)
