@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -39,6 +40,11 @@ ABLATION: dict[str, Any] = {
         "wide": {"overrides": {"model.width": 32}},
     },
 }
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """``ABLATION`` with other values."""
+    return {**copy.deepcopy(ABLATION), **values}
 
 
 @pytest.fixture(scope="session")
