@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unigrf_dist.data.manifest import PLANTED_FILE
 from unigrf_dist.errors import UserError
-
-PLANTED_FILE = "planted.json"
 
 
 def read_planted_optimum(data: Path, split: str) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
+from unigrf_dist.data.dataset import Dataset
 from unigrf_dist.data.manifest import Manifest
-from unigrf_dist.data.sequences import Sequences
+from unigrf_dist.data.sampling import sample_row_groups
 from unigrf_dist.prepare.staging import user_error_of_disk
 from unigrf_dist.prepare.summary import manifest_facts
 
@@ -58,7 +57,7 @@ def examine(dataset: Dataset) -> Inspection:
     manifest = dataset.manifest
     edges = np.linspace(manifest.first_timestamp, manifest.last_timestamp + 1, _TIME_BINS + 1)
     lengths, counts = [], np.zeros(_TIME_BINS, np.int64)
-    for sequences in _row_groups(dataset):
+    for sequences in sample_row_groups(dataset):
         lengths.append(sequences.lengths)
         counts += np.histogram(sequences.timestamps, edges)[0]
     return Inspection(
@@ -130,12 +129,6 @@ def draw_picture(inspection: Inspection, file: Path) -> Path:
     with user_error_of_disk(file):
         figure.savefig(file, dpi=130, format="png")
     return file
-
-
-def _row_groups(dataset: Dataset) -> Iterator[Sequences]:
-    groups, reader = RowGroups.of(dataset.manifest), RowGroupReader(dataset)
-    for shard, group in zip(groups.shard, groups.group, strict=True):
-        yield reader.read(int(shard), int(group))
 
 
 def _length_histogram(lengths: NDArray[np.int64]) -> list[tuple[str, int]]:
