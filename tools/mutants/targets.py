@@ -34,17 +34,43 @@ class Edit(NamedTuple):
     after: str
 
 
-_MODEL_TESTS = ("tests/model", "tests/train/test_kernels_agree.py", "tests/train/test_parity.py")
+_STEP_TESTS = tuple(
+    f"tests/train/test_{name}.py"
+    for name in (
+        "step_by_definition",
+        "table_rate",
+        "dropout_seeds",
+        "engine",
+        "matmul_precision",
+        "parity",
+        "checkpoint",
+    )
+)
+_MODEL_TESTS = ("tests/model", *_STEP_TESTS)
+
+
+def _evaluate(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/evaluate/test_{name}.py" for name in names)
+
 
 # The first target that fits a module is its own.
 TARGETS = (
     Target("unigrf_dist/objective/weighter.py", ("tests/objective/test_weighter.py",)),
     Target("unigrf_dist/objective/smoothing.py", ("tests/objective/test_weighter.py",)),
-    Target("unigrf_dist/objective/enhancer/*.py", ("tests/objective/enhancer", "tests/model", "tests/train")),
+    Target(
+        "unigrf_dist/objective/enhancer/*.py",
+        ("tests/objective/enhancer", *_MODEL_TESTS, "tests/train/test_leak.py"),
+    ),
     Target("unigrf_dist/objective/*.py", ("tests/objective", *_MODEL_TESTS)),
-    Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_engine.py")),
-    Target("unigrf_dist/train/step.py", ("tests/train",)),
-    Target("unigrf_dist/train/selection.py", ("tests/train",)),
+    Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_side_features.py")),
+    Target("unigrf_dist/train/step.py", _STEP_TESTS),
+    Target("unigrf_dist/train/selection.py", ("tests/train/test_selection.py",)),
+    Target("unigrf_dist/evaluate/bootstrap.py", _evaluate("bootstrap")),
+    Target("unigrf_dist/evaluate/fixed_point.py", _evaluate("fixed_point")),
+    Target("unigrf_dist/evaluate/metric_names.py", _evaluate("metric_names")),
+    Target("unigrf_dist/evaluate/metrics.py", _evaluate("metrics", "metric_directions")),
+    Target("unigrf_dist/evaluate/table.py", _evaluate("table")),
+    Target("unigrf_dist/evaluate/top_k.py", _evaluate("top_k", "catalogue")),
     Target("unigrf_dist/evaluate/*.py", ("tests/evaluate",)),
 )
 
@@ -68,7 +94,16 @@ BY_HAND = (
 )
 
 # Name of a survivor: why no test can tell it from the code.
-EQUIVALENT: dict[str, str] = {}
+_START = "unigrf_dist/objective/weighter.py::AdaptiveWeighter.__init__: "
+_GRADIENT = "unigrf_dist/objective/weighter.py::GradientWeighter._proportions: "
+_DESCENT = "unigrf_dist/objective/weighter.py::DescentRateWeighter._proportions: "
+EQUIVALENT: dict[str, str] = {
+    _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
+    _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
+    _GRADIENT + "rate / rate.mean() -> (rate * rate.mean())": "a factor of both tasks, divided out later",
+    _GRADIENT + "rate.mean() -> (rate.sum())": "a factor of both tasks, divided out later",
+    _DESCENT + "0 -> (-1)": "the first dimension of a vector is its last",
+}
 
 
 def modules(root: Path, only: str = "") -> dict[str, tuple[str, ...]]:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+import types
 from collections.abc import Sequence
 from multiprocessing import forkserver, get_context
 from pathlib import Path
@@ -141,6 +142,8 @@ def _run_tests(tree: Path, log: Path, tests: Sequence[str]) -> None:
         roots = [str(tree), str(tree / "kernels")]
         sys.path[:0] = roots
         sys.argv = ["pytest"]
+        # A rank imports the main module of the process that asks for it: an empty one, not this program.
+        sys.modules["__main__"] = types.ModuleType("__main__")
         sys.dont_write_bytecode = True
         os.environ["PYTHONPATH"] = os.pathsep.join(roots)
         import pytest
