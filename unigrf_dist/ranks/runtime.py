@@ -70,7 +70,7 @@ def start(timeout_seconds: int, announce: Announce = announce_nothing) -> Runtim
 
     _quiet_libraries()  # importing DeepSpeed has set its logger back
     if not on_cuda and not _is_compiled(_CPU_OPERATOR):
-        announce("compiling DeepSpeed's communication operator; later starts find it compiled")
+        announce("compiling DeepSpeed's communication operator: minutes, at the first start only")
     backend = "nccl" if on_cuda else "gloo"
     with redirect_stdout(io.StringIO()):  # it prints that an operator was built, which failed loudly if not
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, timeout=timeout, verbose=False)
