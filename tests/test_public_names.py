@@ -24,7 +24,7 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "code", ["import unigrf_dist", "import unigrf_dist.cli", "from unigrf_dist import UserError"]
+    "code", ["import unigrf_dist", "import unigrf_dist.cli, unigrf_dist.programs.data, unigrf_dist.programs.study"]
 )
 def test_starting_imports_nothing_heavy(code: str) -> None:
     assert python(f"import sys; {code}; print(sorted(set({SLOW}) & set(sys.modules)))") == "[]\n"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unigrf_dist.prepare.progress import Progress
+if TYPE_CHECKING:
+    from unigrf_dist.prepare.progress import Progress
 
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write; it appears only when all went well.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it holds something.")]
