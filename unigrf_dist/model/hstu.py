@@ -14,8 +14,7 @@ from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.flops import attention_flops, projection_flops
 from unigrf_dist.model.tokens import TokenLayout
-from unigrf_kernels.ops.hstu_layer import gated_norm_dropout, norm_project_silu
-from unigrf_kernels.ops.jagged_attention import jagged_attention
+from unigrf_kernels import gated_norm_dropout, jagged_attention, norm_project_silu
 
 _INIT_STD = 0.02
 

@@ -15,9 +15,7 @@ from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.flops import attention_flops, projection_flops
 from unigrf_dist.model.tokens import TokenLayout
-from unigrf_kernels.ops.dropout import seeded_dropout
-from unigrf_kernels.ops.jagged_attention import jagged_attention
-from unigrf_kernels.ops.llama_layer import rms_norm, rotary, swiglu
+from unigrf_kernels import jagged_attention, rms_norm, rotary, seeded_dropout, swiglu
 
 _INIT_STD = 0.02
 _SEEDS_PER_BLOCK = 2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_kernels.ops.jagged_attention import AttentionPlan, plan_attention
+from unigrf_kernels import AttentionPlan, plan_attention
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from unigrf_dist.objective.negative_mask import above_threshold_masks, seen_nega
 from unigrf_dist.objective.negatives import Negatives
 from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs
 from unigrf_dist.phases import Phases
-from unigrf_kernels.ops.dropout import seeded_dropout
-from unigrf_kernels.ops.joint_loss import joint_loss
+from unigrf_kernels import joint_loss, seeded_dropout
 
 _INIT_STD = 0.02
 
