@@ -52,7 +52,7 @@ by_itself() {
     fail "NODE_RANK=$NODE_RANK: must be 0 to $((${#hosts[@]} - 1)), a line of $hostfile"
   if [ "${#hosts[@]}" -gt 1 ]; then
     [ "$NODE_RANK" = 0 ] || ! resolves_to_loopback "$address" ||
-      fail "MASTER_ADDR=$address: is a loopback address on this host; use the address of ${hosts[0]}, or mend /etc/hosts"
+      fail "MASTER_ADDR=$address: is a loopback address on this host; use the address of ${hosts[0]}, or fix /etc/hosts"
     [ "${DS_ACCELERATOR:-}" != cpu ] || [ -n "${GLOO_SOCKET_IFNAME:-}" ] || ! resolves_to_loopback "$(uname -n)" ||
       fail "gloo would offer a loopback address to the other hosts: set GLOO_SOCKET_IFNAME (\`ip addr\` lists interfaces)"
   fi

@@ -101,9 +101,9 @@ class TrainStep:
         """Train on this rank's share of global step ``step`` (from 0); collective.
 
         Args:
-            batch: the share, on the host.
-            step: of the run.
-            epoch: that it belongs to; the enhancer works in rounds of epochs.
+            batch: this rank's share of the global batch, on the host.
+            step: step of the run, from 0.
+            epoch: epoch of the batch, from 0; the enhancer works in rounds of epochs.
             stop_asked: whether this rank was asked to stop.
         """
         with matmul_precision(self._matmul_precision):

@@ -69,7 +69,7 @@ class Reporter:
 
         Args:
             epoch: epoch of the next step, from 0.
-            facts: by name, as the log keeps them.
+            facts: facts about the run by name, as the log keeps them.
         """
         if not self.active:
             return
