@@ -77,19 +77,6 @@ def _known_scheduler(config: Config) -> Iterator[str]:
         yield f"deepspeed.scheduler.type is {kind!r}; allowed: {', '.join(_SCHEDULERS)}"
 
 
-def _heads_fit_the_backbone(config: Config) -> Iterator[str]:
-    model = config.model
-    if model.backbone == "llama":
-        if model.heads % (model.key_heads or model.heads):
-            yield f"model.heads = {model.heads} is no multiple of model.key_heads = {model.key_heads}"
-        if model.head_width % 2:
-            yield f"model.head_width = {model.head_width} is odd: rotary positions turn pairs; use an even width"
-        return
-    for key in ("key_heads", "feedforward_width"):
-        if getattr(model, key) is not None:
-            yield f"model.{key} is set, but model.backbone {model.backbone} does not have it; remove the key"
-
-
 def _weighter_fits(config: Config) -> Iterator[str]:
     weighter = config.objective.weighter
     if weighter.strategy != "static" and 0 in (weighter.retrieval, weighter.ranking):
@@ -126,7 +113,6 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _sections_are_mappings,
     _rates_are_numbers,
     _known_scheduler,
-    _heads_fit_the_backbone,
     _weighter_fits,
     _tasks_distinct,
     _weights_not_all_zero,

@@ -111,7 +111,8 @@ def ranking_metrics(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
         # 0 / 0 and x / 0 both mean: no positive in this sample, no ratio.
         ratio = (counts @ probability / (counts @ labels)).nan_to_num(posinf=torch.nan, nan=torch.nan)
         ece = (counts @ deviation).abs().sum(1) / num
-        return torch.stack([auc(counts), counts @ losses / num, ratio, ece], dim=1)
+        values = {"auc": auc(counts), "log_loss": counts @ losses / num, "calibration": ratio, "ece": ece}
+        return torch.stack([values[name] for name in RANKING_METRICS], dim=1)
 
     metrics = dict(zip(RANKING_METRICS, bootstrap.metrics(statistic, labels.numel()), strict=True))
     positives = int(labels.sum())

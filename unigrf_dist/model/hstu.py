@@ -5,6 +5,8 @@ Shapes: ``T`` tokens, ``D`` model width, ``H`` heads, ``K`` head width, ``N = H 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -97,3 +99,10 @@ class HSTU(nn.Module):
         weights = config.width * 4 * inner + inner * config.width
         attention = attention_flops(tokens, config.heads, config.head_width)
         return config.blocks * (projection_flops(float(tokens.sum()), weights) + attention)
+
+    @staticmethod
+    def problems(config: ModelConfig) -> Iterator[str]:
+        """HSTU has one width, and a key for every query head."""
+        for key in ("key_heads", "feedforward_width"):
+            if getattr(config, key) is not None:
+                yield f"model.{key} is set, but model.backbone hstu does not have it; remove the key"

@@ -6,6 +6,8 @@ width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -103,6 +105,14 @@ class Llama(nn.Module):
         weights = config.width * (2 * inner + 2 * shared) + 3 * config.width * forward_width
         attention = attention_flops(tokens, config.heads, config.head_width)
         return config.blocks * (projection_flops(float(tokens.sum()), weights) + attention)
+
+    @staticmethod
+    def problems(config: ModelConfig) -> Iterator[str]:
+        """Query heads share key heads evenly; rotary positions turn pairs of values."""
+        if config.heads % (config.key_heads or config.heads):
+            yield f"model.heads = {config.heads} is no multiple of model.key_heads = {config.key_heads}"
+        if config.head_width % 2:
+            yield f"model.head_width = {config.head_width} is odd: rotary positions turn pairs; use an even width"
 
 
 def default_feedforward_width(width: int) -> int:

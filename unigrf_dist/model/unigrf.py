@@ -183,7 +183,7 @@ class UniGRF(nn.Module):
         return self.backbone(tokens, layout, seed)
 
     def count_positions(self, batch: JaggedBatch) -> Tensor:
-        """``[2]`` fp32, the number of query–positive pairs and of labels behind the sums of ``batch``."""
+        """``[2]`` fp32, next-item pairs (soft positives not counted) and labels behind the sums of ``batch``."""
         labelled = ~self.labels[batch.behaviours].isnan()
         return torch.stack([batch.has_next_event.sum(), labelled.sum()]).float()
 

@@ -1,6 +1,6 @@
 """The two tasks of the joint objective, by name.
 
-Per-task values travel as ``[2]`` tensors, so that one all-reduce carries them; this is the one place that says
+Per-task values travel as ``[2]`` tensors, so that one all-reduce carries them; this is the place that says
 which element is whose.
 """
 

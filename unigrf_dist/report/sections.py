@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def validation_section(data: RunData) -> Section:
     ):
         lines = [
             Line(name.upper(), colour, _series(records, "retrieval", name))
-            for name, colour in zip(names, PAGE.series, strict=False)
+            for name, colour in zip(names, cycle(PAGE.series), strict=False)
         ]
         charts.append(validation_chart(title, x, lines, x_label=label))
     tasks = list(records[-1]["ranking"])

@@ -8,6 +8,7 @@ from unigrf_dist.data import Dataset
 from unigrf_dist.data.manifest import Owner
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metric_names import MetricName, read_metric_name
+from unigrf_dist.model.backbone import refuse_unbuildable
 
 
 def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
@@ -19,8 +20,9 @@ def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
         ranks: number of ranks that will share a batch.
 
     Raises:
-        UserError: a task, a feature, the metric of selection or the batch does not fit.
+        UserError: the backbone, a task, a feature, the metric of selection or the batch does not fit.
     """
+    refuse_unbuildable(config.model)
     task_labels(config, dataset)
     refuse_absent_features(config, dataset)
     refuse_unmeasurable(config, dataset)

@@ -1,4 +1,4 @@
-"""Join the column splits of a tile of pairs with their positives and their users' own negatives."""
+"""Join the column splits of a tile of pairs with their positives and per-user negatives."""
 
 # Arguments of a kernel are typed by its launch.
 # mypy: allow-untyped-defs, allow-incomplete-defs
