@@ -119,6 +119,13 @@ def test_a_task_that_comes_late_has_no_ratio_before_its_second_window() -> None:
     assert windows.ratio.tolist() == [1.0, 0.5]
 
 
+def test_a_ratio_to_almost_nothing_is_finite() -> None:
+    windows = WindowMeans(1, 1, CPU)
+    for value in (1e-40, 1.0):  # their quotient is no float32
+        windows.add(torch.tensor([value]), torch.tensor([True]))
+    assert windows.ratio.tolist() == pytest.approx([1e12])
+
+
 def drawn_steps(num: int, seed: int) -> Steps:
     generator = torch.Generator().manual_seed(seed)
     values = torch.rand(num, 2, generator=generator).tolist()

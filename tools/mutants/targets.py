@@ -64,11 +64,14 @@ TARGETS = (
         "unigrf_dist/objective/enhancer/*.py",
         ("tests/objective/enhancer", *_MODEL_TESTS, "tests/train/test_leak.py"),
     ),
-    Target("unigrf_dist/objective/negatives.py", ("tests/objective/test_negatives.py",)),
+    Target(
+        "unigrf_dist/objective/negatives.py",
+        ("tests/objective/test_negative_draws.py", "tests/objective/test_negatives.py"),
+    ),
     Target("unigrf_dist/objective/pairs.py", ("tests/objective/test_pairs.py",)),
     Target("unigrf_dist/objective/negative_mask.py", ("tests/objective/test_negative_mask.py",)),
     Target("unigrf_dist/objective/*.py", ("tests/objective", *_MODEL_TESTS)),
-    Target("unigrf_dist/model/tokens.py", ("tests/model/test_tokens.py",)),
+    Target("unigrf_dist/model/tokens.py", ("tests/model/test_token_rows.py", "tests/model/test_tokens.py")),
     Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_side_features.py")),
     Target("unigrf_dist/train/step.py", _STEP_TESTS),
     Target("unigrf_dist/train/selection.py", ("tests/train/test_selection.py",)),
@@ -77,7 +80,9 @@ TARGETS = (
     Target("unigrf_dist/evaluate/bootstrap.py", _evaluate("resamples", "bootstrap")),
     Target("unigrf_dist/evaluate/fixed_point.py", _evaluate("exact_norms", "fixed_point")),
     Target("unigrf_dist/evaluate/metric_names.py", _evaluate("metric_names")),
-    Target("unigrf_dist/evaluate/metrics.py", _evaluate("calibration", "metrics", "metric_directions")),
+    Target(
+        "unigrf_dist/evaluate/metrics.py", _evaluate("calibration", "plain_values", "metrics", "metric_directions")
+    ),
     Target("unigrf_dist/evaluate/table.py", _evaluate("table")),
     Target("unigrf_dist/evaluate/top_k.py", _evaluate("short_lists", "top_k", "catalogue")),
     Target("unigrf_dist/evaluate/*.py", ("tests/evaluate",)),
@@ -108,12 +113,15 @@ _GRADIENT = "unigrf_dist/objective/weighter.py::GradientWeighter._proportions: "
 _DESCENT = "unigrf_dist/objective/weighter.py::DescentRateWeighter._proportions: "
 _MEAN = "unigrf_dist/objective/smoothing.py::SmoothedMean.mean: "
 _WINDOW = "unigrf_dist/objective/smoothing.py::WindowMeans."
+_METRICS = "unigrf_dist/evaluate/metrics.py::"
 _DIVIDED = "the floor only keeps 0 / 0 from a value that `where` then leaves out"
 EQUIVALENT: dict[str, str] = {
     _MEAN + "self._weight.clamp_min(1e-12) -> (self._weight)": _DIVIDED,
     _WINDOW + "add: self._count.clamp_min(1.0) -> (self._count)": _DIVIDED,
     _WINDOW + "load_state_dict: int(state[\"step\"][0]) -> (state['step'][0])": "JSON gives the whole number back",
     _WINDOW + "load_state_dict: 0 -> (-1)": "the list has one element",
+    _METRICS
+    + "ranking_metrics: True -> (False)": "equal logits are counted together, in whatever order they stand",
     _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
     _GRADIENT + "rate / rate.mean() -> (rate * rate.mean())": "a factor of both tasks, divided out later",
