@@ -21,8 +21,8 @@ def test_bins_and_metrics_go_through_json() -> None:
     for samples in (0, 10):
         metrics = ranking_metrics(LOGITS, LABELS, Bootstrap(samples))
         metrics |= retrieval_metrics(torch.tensor([1, 20]), Bootstrap(samples))
-        given = [[metric.value, metric.low, metric.high] for metric in metrics.values()]
-        assert json.loads(json.dumps(given)) == given
+        values = [[metric.value, metric.low, metric.high] for metric in metrics.values()]
+        assert json.loads(json.dumps(values)) == values
 
 
 @pytest.mark.parametrize(("new", "old", "better"), [(0.5, None, True), (None, 0.5, False), (0.5, 0.4, True)])

@@ -35,6 +35,13 @@ def test_blocks_hold_as_many_resamples_as_fit_and_one_at_least(num_users: int, r
     assert drawn.sum(1).tolist() == [num_users] * 5
 
 
+def test_unless_told_otherwise_a_thousand_resamples_are_drawn_from_seed_zero() -> None:
+    as_usual, spelled_out = Recorder(), Recorder()
+    Bootstrap().metrics(as_usual, 4)
+    Bootstrap(samples=1000, seed=0).metrics(spelled_out, 4)
+    assert torch.equal(torch.cat(as_usual.blocks), torch.cat(spelled_out.blocks))
+
+
 def test_users_are_drawn_with_replacement_and_alike() -> None:
     recorder = Recorder()
     Bootstrap(samples=400, seed=2).metrics(recorder, 50)

@@ -120,8 +120,7 @@ EQUIVALENT: dict[str, str] = {
     _WINDOW + "add: self._count.clamp_min(1.0) -> (self._count)": _DIVIDED,
     _WINDOW + "load_state_dict: int(state[\"step\"][0]) -> (state['step'][0])": "JSON gives the whole number back",
     _WINDOW + "load_state_dict: 0 -> (-1)": "the list has one element",
-    _METRICS
-    + "ranking_metrics: True -> (False)": "equal logits are counted together, in whatever order they stand",
+    _METRICS + "ranking_metrics: True -> (False)": "equal logits are counted together, in any order",
     _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
     _GRADIENT + "rate / rate.mean() -> (rate * rate.mean())": "a factor of both tasks, divided out later",
