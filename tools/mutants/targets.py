@@ -79,7 +79,7 @@ TARGETS = (
     Target("unigrf_dist/evaluate/scorer.py", _evaluate("scorer")),
     Target("unigrf_dist/evaluate/bootstrap.py", _evaluate("resamples", "bootstrap")),
     Target("unigrf_dist/evaluate/fixed_point.py", _evaluate("exact_norms", "fixed_point")),
-    Target("unigrf_dist/evaluate/metric_names.py", _evaluate("metric_names")),
+    Target("unigrf_dist/evaluate/metric_names.py", _evaluate("metric_name_parts", "metric_names")),
     Target(
         "unigrf_dist/evaluate/metrics.py", _evaluate("calibration", "plain_values", "metrics", "metric_directions")
     ),
