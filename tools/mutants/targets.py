@@ -114,12 +114,22 @@ _DESCENT = "unigrf_dist/objective/weighter.py::DescentRateWeighter._proportions:
 _MEAN = "unigrf_dist/objective/smoothing.py::SmoothedMean.mean: "
 _WINDOW = "unigrf_dist/objective/smoothing.py::WindowMeans."
 _METRICS = "unigrf_dist/evaluate/metrics.py::"
+_TOP_K = "unigrf_dist/evaluate/top_k.py::"
+_FIXED = "unigrf_dist/evaluate/fixed_point.py::"
+_LAST = "the last dimension is the usual one"
 _DIVIDED = "the floor only keeps 0 / 0 from a value that `where` then leaves out"
 EQUIVALENT: dict[str, str] = {
     _MEAN + "self._weight.clamp_min(1e-12) -> (self._weight)": _DIVIDED,
     _WINDOW + "add: self._count.clamp_min(1.0) -> (self._count)": _DIVIDED,
     _WINDOW + "load_state_dict: int(state[\"step\"][0]) -> (state['step'][0])": "JSON gives the whole number back",
     _WINDOW + "load_state_dict: 0 -> (-1)": "the list has one element",
+    _TOP_K + "merge_top_k: flat_ids.sort(dim=1, stable=True) -> (flat_ids.sort(stable=True))": _LAST,
+    _TOP_K + "_best: scores.topk(k, dim=1) -> (scores.topk(k))": _LAST,
+    _TOP_K + "_best: 0 -> (-1)": "what follows makes no rows of no rows, too",
+    _FIXED + "to_fixed_point: vectors.double() -> (vectors)": "float32 over float64 is float64",
+    _FIXED + "exact_norms: 65536 -> (65537)": "the size of a block changes no bit",
+    _FIXED + "exact_norms: 1 -> (2)": "a width of 1 or 2 gets all bits either way",
+    _FIXED + "_by_blocks: 1 -> (2)": "a block behind the last row is empty",
     _METRICS + "ranking_metrics: True -> (False)": "equal logits are counted together, in any order",
     _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
