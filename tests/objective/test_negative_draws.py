@@ -88,6 +88,15 @@ def test_of_equally_popular_items_the_first_ranks_first() -> None:
     assert ranks.tolist() == pytest.approx([math.log((r + 2) / (r + 1)) for r in range(4)], rel=1e-5)
 
 
+def test_rare_items_of_a_large_catalogue_are_told_apart() -> None:
+    num_items = 1_000_000
+    values = log_q(draw([1] * num_items, negatives="sampled", num_negatives=8, distribution="log_popularity"))
+    ranks = [700_001, 850_000, 999_999]
+    # Quotients this close to 1 are too coarse in float32.
+    expected = [math.log(8 * math.log1p(1 / (rank + 1)) / math.log(num_items + 1)) for rank in ranks]
+    assert values(torch.tensor(ranks)).tolist() == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["sampled", "in_batch", "mixed"])
 def test_without_the_correction_there_is_no_log_q(kind: str) -> None:
     negatives = draw([3, 2, 1], negatives=kind, distribution="log_popularity", logq_correction=False)
