@@ -130,6 +130,7 @@ EQUIVALENT: dict[str, str] = {
     _FIXED + "exact_norms: 65536 -> (65537)": "the size of a block changes no bit",
     _FIXED + "exact_norms: 1 -> (2)": "a width of 1 or 2 gets all bits either way",
     _FIXED + "_by_blocks: 1 -> (2)": "a block behind the last row is empty",
+    "unigrf_dist/objective/pairs.py::next_item_pairs: 0 -> (-1)": "without events there is nothing to clamp",
     _METRICS + "ranking_metrics: True -> (False)": "equal logits are counted together, in any order",
     _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
