@@ -69,7 +69,10 @@ TARGETS = (
         ("tests/objective/test_negative_draws.py", "tests/objective/test_negatives.py"),
     ),
     Target("unigrf_dist/objective/pairs.py", ("tests/objective/test_pairs.py",)),
-    Target("unigrf_dist/objective/negative_mask.py", ("tests/objective/test_negative_mask.py",)),
+    Target(
+        "unigrf_dist/objective/negative_mask.py",
+        ("tests/objective/test_mask_bits.py", "tests/objective/test_negative_mask.py"),
+    ),
     Target("unigrf_dist/objective/*.py", ("tests/objective", *_MODEL_TESTS)),
     Target("unigrf_dist/model/tokens.py", ("tests/model/test_token_rows.py", "tests/model/test_tokens.py")),
     Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_side_features.py")),
