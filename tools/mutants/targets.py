@@ -134,6 +134,7 @@ EQUIVALENT: dict[str, str] = {
     _FIXED + "exact_norms: 1 -> (2)": "a width of 1 or 2 gets all bits either way",
     _FIXED + "_by_blocks: 1 -> (2)": "a block behind the last row is empty",
     "unigrf_dist/objective/pairs.py::next_item_pairs: 0 -> (-1)": "without events there is nothing to clamp",
+    "unigrf_dist/objective/negative_mask.py::_word_and_bit: 1 -> (2) #2": "any column below 0 means none",
     _METRICS + "ranking_metrics: True -> (False)": "equal logits are counted together, in any order",
     _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
