@@ -135,6 +135,11 @@ EQUIVALENT: dict[str, str] = {
     _FIXED + "_by_blocks: 1 -> (2)": "a block behind the last row is empty",
     "unigrf_dist/objective/pairs.py::next_item_pairs: 0 -> (-1)": "without events there is nothing to clamp",
     "unigrf_dist/objective/negative_mask.py::_word_and_bit: 1 -> (2) #2": "any column below 0 means none",
+    "unigrf_dist/evaluate/scorer.py::ModelScorer.score_users: bool(scores.valid.all()) -> (scores.valid.all())": (
+        "`not` makes the same of it"
+    ),
+    "unigrf_dist/evaluate/bootstrap.py::Bootstrap.metrics: 0 -> (-1)": "the only row of counts",
+    _METRICS + "auc_statistic: 0 -> (-1)": "the first dimension of a vector is its last",
     _METRICS + "ranking_metrics: True -> (False)": "equal logits are counted together, in any order",
     _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
