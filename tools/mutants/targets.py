@@ -56,21 +56,38 @@ def _evaluate(*names: str) -> tuple[str, ...]:
 # The first target that fits a module is its own.
 TARGETS = (
     Target("unigrf_dist/objective/weighter.py", ("tests/objective/test_weighter.py",)),
-    Target("unigrf_dist/objective/smoothing.py", ("tests/objective/test_weighter.py",)),
+    Target(
+        "unigrf_dist/objective/smoothing.py",
+        ("tests/objective/test_smoothing.py", "tests/objective/test_weighter.py"),
+    ),
     Target(
         "unigrf_dist/objective/enhancer/*.py",
         ("tests/objective/enhancer", *_MODEL_TESTS, "tests/train/test_leak.py"),
     ),
+    Target(
+        "unigrf_dist/objective/negatives.py",
+        ("tests/objective/test_negative_draws.py", "tests/objective/test_negatives.py"),
+    ),
+    Target("unigrf_dist/objective/pairs.py", ("tests/objective/test_pairs.py",)),
+    Target(
+        "unigrf_dist/objective/negative_mask.py",
+        ("tests/objective/test_mask_bits.py", "tests/objective/test_negative_mask.py"),
+    ),
     Target("unigrf_dist/objective/*.py", ("tests/objective", *_MODEL_TESTS)),
+    Target("unigrf_dist/model/tokens.py", ("tests/model/test_token_rows.py", "tests/model/test_tokens.py")),
     Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_side_features.py")),
     Target("unigrf_dist/train/step.py", _STEP_TESTS),
     Target("unigrf_dist/train/selection.py", ("tests/train/test_selection.py",)),
-    Target("unigrf_dist/evaluate/bootstrap.py", _evaluate("bootstrap")),
-    Target("unigrf_dist/evaluate/fixed_point.py", _evaluate("fixed_point")),
-    Target("unigrf_dist/evaluate/metric_names.py", _evaluate("metric_names")),
-    Target("unigrf_dist/evaluate/metrics.py", _evaluate("metrics", "metric_directions")),
+    Target("unigrf_dist/evaluate/baselines.py", _evaluate("shared_order", "baselines")),
+    Target("unigrf_dist/evaluate/scorer.py", _evaluate("scorer")),
+    Target("unigrf_dist/evaluate/bootstrap.py", _evaluate("resamples", "bootstrap")),
+    Target("unigrf_dist/evaluate/fixed_point.py", _evaluate("exact_norms", "fixed_point")),
+    Target("unigrf_dist/evaluate/metric_names.py", _evaluate("metric_name_parts", "metric_names")),
+    Target(
+        "unigrf_dist/evaluate/metrics.py", _evaluate("calibration", "plain_values", "metrics", "metric_directions")
+    ),
     Target("unigrf_dist/evaluate/table.py", _evaluate("table")),
-    Target("unigrf_dist/evaluate/top_k.py", _evaluate("top_k", "catalogue")),
+    Target("unigrf_dist/evaluate/top_k.py", _evaluate("short_lists", "top_k", "catalogue")),
     Target("unigrf_dist/evaluate/*.py", ("tests/evaluate",)),
 )
 
@@ -97,7 +114,33 @@ BY_HAND = (
 _START = "unigrf_dist/objective/weighter.py::AdaptiveWeighter.__init__: "
 _GRADIENT = "unigrf_dist/objective/weighter.py::GradientWeighter._proportions: "
 _DESCENT = "unigrf_dist/objective/weighter.py::DescentRateWeighter._proportions: "
+_MEAN = "unigrf_dist/objective/smoothing.py::SmoothedMean.mean: "
+_WINDOW = "unigrf_dist/objective/smoothing.py::WindowMeans."
+_METRICS = "unigrf_dist/evaluate/metrics.py::"
+_TOP_K = "unigrf_dist/evaluate/top_k.py::"
+_FIXED = "unigrf_dist/evaluate/fixed_point.py::"
+_LAST = "the last dimension is the usual one"
+_DIVIDED = "the floor only keeps 0 / 0 from a value that `where` then leaves out"
 EQUIVALENT: dict[str, str] = {
+    _MEAN + "self._weight.clamp_min(1e-12) -> (self._weight)": _DIVIDED,
+    _WINDOW + "add: self._count.clamp_min(1.0) -> (self._count)": _DIVIDED,
+    _WINDOW + "load_state_dict: int(state[\"step\"][0]) -> (state['step'][0])": "JSON gives the whole number back",
+    _WINDOW + "load_state_dict: 0 -> (-1)": "the list has one element",
+    _TOP_K + "merge_top_k: flat_ids.sort(dim=1, stable=True) -> (flat_ids.sort(stable=True))": _LAST,
+    _TOP_K + "_best: scores.topk(k, dim=1) -> (scores.topk(k))": _LAST,
+    _TOP_K + "_best: 0 -> (-1)": "what follows makes no rows of no rows, too",
+    _FIXED + "to_fixed_point: vectors.double() -> (vectors)": "float32 over float64 is float64",
+    _FIXED + "exact_norms: 65536 -> (65537)": "the size of a block changes no bit",
+    _FIXED + "exact_norms: 1 -> (2)": "a width of 1 or 2 gets all bits either way",
+    _FIXED + "_by_blocks: 1 -> (2)": "a block behind the last row is empty",
+    "unigrf_dist/objective/pairs.py::next_item_pairs: 0 -> (-1)": "without events there is nothing to clamp",
+    "unigrf_dist/objective/negative_mask.py::_word_and_bit: 1 -> (2) #2": "any column below 0 means none",
+    "unigrf_dist/evaluate/scorer.py::ModelScorer.score_users: bool(scores.valid.all()) -> (scores.valid.all())": (
+        "`not` makes the same of it"
+    ),
+    "unigrf_dist/evaluate/bootstrap.py::Bootstrap.metrics: 0 -> (-1)": "the only row of counts",
+    _METRICS + "auc_statistic: 0 -> (-1)": "the first dimension of a vector is its last",
+    _METRICS + "ranking_metrics: True -> (False)": "equal logits are counted together, in any order",
     _START + "self.prior.clone() -> (self.prior)": "weights are replaced, never changed in place",
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
     _GRADIENT + "rate / rate.mean() -> (rate * rate.mean())": "a factor of both tasks, divided out later",
