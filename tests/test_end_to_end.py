@@ -123,7 +123,7 @@ def test_the_report_is_one_file_that_loads_nothing(run: Path) -> None:
     assert done.returncode == 0, done.stderr
     page = (run / "report.html").read_text()
     assert "<svg" in page
-    assert "Given by the enhancer" in page
+    assert "Enhancer targets per step" in page
     assert "Correlation of the logarithms" in page
     assert 'src="http' not in page
     assert 'href="http' not in page

@@ -120,7 +120,7 @@ CANCELLING = Case(
 )
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(cases(), st.sampled_from([SMALL, SQUARE]), st.integers(0, 2**16))
 @example(CANCELLING, SMALL, 0)
 @example(CANCELLING, SQUARE, 0)
