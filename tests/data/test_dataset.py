@@ -14,6 +14,7 @@ import pytest
 
 from tests.data.small_sets import distinct_users, write_users
 from unigrf_dist.data import TrainStream, open_dataset
+from unigrf_dist.data.manifest import sha256
 from unigrf_dist.errors import UserError
 
 
@@ -101,12 +102,13 @@ def read_all(folder: Path) -> None:
 
 
 def accept_size(folder: Path, file: str) -> None:
-    """Write the present size of ``file`` into the manifest."""
+    """Write the present size and hash of ``file`` into the manifest."""
 
     def change(manifest: dict[str, Any]) -> None:
         for record in [manifest["items"], *manifest["shards"]]:
             if record["file"] == file:
                 record["num_bytes"] = (folder / file).stat().st_size
+                record["sha256"] = sha256(folder / file)
 
     edit_manifest(folder, change)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unigrf_dist.data.feature_files import ItemCodes, read_item_codes, user_column
+from unigrf_dist.data.integrity import check_content, verify_shard
 from unigrf_dist.data.manifest import Manifest, read_manifest, sha256
 from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
 from unigrf_dist.errors import UserError
@@ -187,7 +188,7 @@ class RowGroupReader:
         offsets = items.offsets.to_numpy()
         if not all(np.array_equal(offsets, other.offsets.to_numpy()) for other in (behaviours, timestamps)):
             raise self._unreadable(shard, f"row group {group}: a user's lists differ in length")
-        return Sequences(
+        sequences = Sequences(
             users.to_numpy(),
             offsets.astype(np.int64),
             items.values.to_numpy(),
@@ -195,6 +196,11 @@ class RowGroupReader:
             timestamps.values.to_numpy(),
             self._codes(table, features),
         )
+        try:
+            check_content(sequences, self._dataset.manifest)
+        except ValueError as error:
+            raise self._unreadable(shard, f"row group {group}: {error}") from error
+        return sequences
 
     @staticmethod
     def _codes(table: pa.Table, features: Sequence[str]) -> NDArray[np.int32] | None:
@@ -207,8 +213,9 @@ class RowGroupReader:
             return self._open[shard]
         record = self._dataset.manifest.shards[shard]
         try:
+            verify_shard(self._dataset.path / record.file, record)
             file = pq.ParquetFile(self._dataset.path / record.file)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(shard, _first_line(error)) from error
         if file.metadata.num_rows != record.num_users:
             mismatch = f"{file.metadata.num_rows} users, but the manifest says {record.num_users}"

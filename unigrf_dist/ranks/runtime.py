@@ -11,7 +11,6 @@ import warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -19,8 +18,7 @@ import torch.distributed as dist
 
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.environment import put_own_programs_first, refuse_loopback_master
-
-_CPU_OPERATOR = "deepspeed_shm_comm"  # shared-memory collectives between the ranks of a host
+from unigrf_dist.ranks.operator_build import build_cpu_operator
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ def start(timeout_seconds: int, announce: Announce = announce_nothing) -> Runtim
     import deepspeed  # here, because importing it reads DS_ACCELERATOR
 
     _quiet_libraries()  # importing DeepSpeed has set its logger back
-    if not on_cuda and not _is_compiled(_CPU_OPERATOR):
-        announce("compiling DeepSpeed's communication operator: minutes, at the first start only")
+    if not on_cuda:
+        build_cpu_operator(announce)
     backend = "nccl" if on_cuda else "gloo"
     with redirect_stdout(io.StringIO()):  # it prints that an operator was built, which failed loudly if not
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, timeout=timeout, verbose=False)
@@ -95,12 +93,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _is_compiled(operator: str) -> bool:
-    from torch.utils.cpp_extension import _get_build_directory
-
-    return Path(_get_build_directory(operator, verbose=False), f"{operator}.so").exists()
 
 
 def _describe_single_rank() -> None:
