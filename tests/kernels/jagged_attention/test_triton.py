@@ -259,3 +259,30 @@ def test_compiles_without_a_break() -> None:
 def test_schedule_survives_its_encoding() -> None:
     assert Schedule.decode(SMALL.encode()) == SMALL
     assert Schedule.decode(SQUARE.encode()) == SQUARE
+
+
+@pytest.mark.parametrize("activation", ["silu", "softmax"])
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_no_tokens_at_all(activation: str, sequences: int) -> None:
+    """Empty sequences only: nothing may be read, not even the time of a first token; gradients are zeros."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    q, k, v = (torch.zeros(0, 2, 16, device=device, requires_grad=True) for _ in range(3))
+    biases = [torch.ones(2, size, device=device, requires_grad=True) for size in (8, 64)]
+    times = torch.zeros(0, dtype=torch.int64, device=device)
+    out = jagged_attention(
+        q,
+        k,
+        v,
+        torch.zeros(sequences + 1, dtype=torch.int64, device=device),
+        activation=activation,
+        scale=1.0,
+        scaling_length=8.0 if activation == "silu" else None,
+        position_bias=biases[0],
+        time_bias=biases[1],
+        query_times=times,
+        key_times=times,
+        implementation="triton",
+    )
+    assert out.shape == (0, 2, 16)
+    out.sum().backward()
+    assert [bias.grad.abs().sum().item() for bias in biases] == [0.0, 0.0]  # type: ignore[union-attr]

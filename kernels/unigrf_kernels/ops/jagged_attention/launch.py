@@ -52,6 +52,9 @@ class Call:
 
     def num_items(self, block: int) -> int:
         """Upper bound on the tiles of `block` tokens in all sequences, known without asking the device."""
+        if self.q.shape[0] == 0:
+            # Spare items of the list would read the time of a first token, which is not there.
+            return 0
         return self.q.shape[0] // block + self.offsets.numel() - 1
 
 
