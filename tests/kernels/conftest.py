@@ -13,6 +13,12 @@ from tests.kernels.aot_check import AotCheck
 _AOT_CHECK = pytest.StashKey[AotCheck]()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test that needs the resource check comes last: until then its compilers use the idle core."""
+    items.sort(key=lambda item: "hopper_check" in getattr(item, "fixturenames", ()))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     # Minutes of compiling, for which the tests before it leave a core.
     needed = not session.config.option.collectonly
