@@ -19,6 +19,7 @@ COMMON = [
     "pyarrow>=17",
     "duckdb>=1.5",
     "numpy>=1.26",
+    "safetensors>=0.5",
     "scipy>=1.11",
     "psutil>=5.9",
     "pydantic>=2.8",

@@ -176,7 +176,7 @@ def latest(run: Path) -> str:
     [
         (["train", "--config", "absent.yaml", "--run", "x"], "absent.yaml: can't read the configuration"),
         (["train", "--config", "{config}", "--run", "{run}"], "holds a run already"),
-        (["train", "--config", "{config}", "--run", "x", "--ranks", "5"], "does not divide by 5 ranks"),
+        (["train", "--config", "{config}", "--run", "x", "--ranks", "65"], "data.partitions = 64, but 65 ranks"),
         (
             ["train", "--config", "{config}", "--run", "x", "--set", "data.path=nowhere"],
             "nowhere: no data set here",

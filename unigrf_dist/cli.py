@@ -46,11 +46,18 @@ def train(
     ranks: Ranks = 1,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option(help="Continue from the run's latest checkpoint.")] = False,
+    allow_change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="A resumed run may differ in this key; repeatable."),
+    ] = None,
 ) -> None:
     """Train a model; Ctrl-C saves and stops."""
     from unigrf_dist.programs.train import launch_training
 
-    raise typer.Exit(launch_training(config, run, ranks=ranks, overrides=overrides or [], resume=resume))
+    status = launch_training(
+        config, run, ranks=ranks, overrides=overrides or [], resume=resume, allow_change=allow_change or []
+    )
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -96,7 +96,7 @@ def test_changed_bytes_are_found_when_asked_for(folder: Path) -> None:
 
 
 def read_all(folder: Path) -> None:
-    source = TrainStream(open_dataset(folder), batch_users=4, max_events=5, rank=0, world_size=1, seed=0)
+    source = TrainStream(open_dataset(folder), global_batch_users=4, max_events=5, rank=0, world_size=1, seed=0)
     for _ in source.epoch(0):
         pass
 

@@ -18,7 +18,7 @@ USERS = distinct_users([4, 9, 1, 30, 7, 3, 12, 5])
 
 
 def read_all(dataset: Dataset) -> None:
-    list(TrainStream(dataset, batch_users=3, max_events=50, rank=0, world_size=1, seed=0).epoch(0))
+    list(TrainStream(dataset, global_batch_users=3, max_events=50, rank=0, world_size=1, seed=0).epoch(0))
 
 
 def shards(folder: Path) -> list[Path]:

@@ -1,8 +1,9 @@
-"""The training stream on real files: partition of users, choice of events, order, exact resumption."""
+"""The training stream on real files: global batches on any number of ranks, choice of events, exact resumption."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def stream(dataset: Dataset, **changes: int) -> TrainStream:
-    arguments = {"batch_users": 3, "max_events": 6, "rank": 0, "world_size": 1, "seed": 5, "shuffle_users": 9}
+    arguments = {"global_batch_users": 3, "max_events": 6, "rank": 0, "world_size": 1, "seed": 5}
+    arguments |= {"partitions": 7, "shuffle_users": 14}
     return TrainStream(dataset, **(arguments | changes))
 
 
@@ -51,12 +53,55 @@ def test_every_user_comes_once_over_all_ranks(dataset: Dataset, world_size: int)
     assert sorted(users) == list(range(len(USERS)))
 
 
+def global_batches(dataset: Dataset, world_size: int, epoch: int = 0, **changes: int) -> list[dict[int, object]]:
+    """Per step the events of each user, over all ranks."""
+    steps = zip(*of_all_ranks(dataset, world_size, epoch, **changes), strict=True)
+    return [dict(pair for batch in batches for pair in users_of(batch)) for batches in steps]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 7])
+def test_a_step_holds_the_same_users_on_any_number_of_ranks(dataset: Dataset, world_size: int) -> None:
+    for epoch in (0, 3):
+        assert global_batches(dataset, world_size, epoch) == global_batches(dataset, 1, epoch)
+
+
+@pytest.mark.parametrize("partitions", [1, 5, 7, 46, 64])
+def test_all_batches_but_the_last_are_full(dataset: Dataset, partitions: int) -> None:
+    sizes = [len(step) for step in global_batches(dataset, 1, partitions=partitions, global_batch_users=5)]
+    assert sizes == [5] * 9 + [1]
+
+
+def test_users_come_once_per_epoch_through_any_change_of_ranks(dataset: Dataset) -> None:
+    """Killed after any step of an epoch and resumed there on another number of ranks, several times."""
+    num_steps = stream(dataset).steps_per_epoch
+    for seed in range(20):
+        random, step, users = Random(seed), 0, []
+        while step < num_steps:
+            world_size, stop = random.choice([1, 2, 3, 4, 7]), random.randint(step, num_steps)
+            for rank in range(world_size):
+                source = stream(dataset, rank=rank, world_size=world_size).epoch(2, start_step=step)
+                users += users_in([batch for batch, _ in zip(source, range(stop - step), strict=False)])
+            step = stop
+        assert sorted(users) == list(range(len(USERS)))
+
+
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
-def test_ranks_yield_equally_many_batches_of_users_balanced_to_one(dataset: Dataset, world_size: int) -> None:
+def test_a_rank_keeps_its_users_in_every_epoch(dataset: Dataset, world_size: int) -> None:
+    for rank in range(world_size):
+        source = stream(dataset, rank=rank, world_size=world_size)
+        for epoch in range(3):
+            assert sorted(users_in(list(source.epoch(epoch)))) == sorted(source.user_ids.tolist())
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_ranks_yield_equally_many_batches(dataset: Dataset, world_size: int) -> None:
     batches = of_all_ranks(dataset, world_size)
-    steps = {stream(dataset, rank=rank, world_size=world_size).steps_per_epoch for rank in range(world_size)}
-    assert {len(of_rank) for of_rank in batches} == steps
-    sizes = [len(users_in(of_rank)) for of_rank in batches]
+    assert {len(of_rank) for of_rank in batches} == {stream(dataset).steps_per_epoch}
+
+
+@pytest.mark.parametrize("world_size", [1, 7])
+def test_ranks_have_equally_many_users_where_they_divide_the_partitions(dataset: Dataset, world_size: int) -> None:
+    sizes = [stream(dataset, rank=rank, world_size=world_size).user_ids.numel() for rank in range(world_size)]
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -98,8 +143,8 @@ def test_what_is_skipped_is_not_read(dataset: Dataset, monkeypatch: pytest.Monke
     all_groups = len(set(read))
     read.clear()
     assert len(list(source.epoch(0, start_step=source.steps_per_epoch - 1))) == 1
-    # The last step's shuffle buffer has at most 9 users, which touch at most 4 of the groups of 4.
-    assert len(read) <= 4 < all_groups
+    # 46 users in 7 partitions of 6 or 7: the last buffers hold one or two users each of at most 7 groups.
+    assert len(read) <= 7 < all_groups
     read.clear()
     assert list(source.epoch(0, start_step=source.steps_per_epoch)) == []
     assert read == []
@@ -130,7 +175,7 @@ def test_users_are_shuffled_inside_a_buffer(dataset: Dataset) -> None:
     """Buffers of one row group of 4: neither all groups of an epoch nor one group in all epochs are in order."""
     orders: dict[int, set[tuple[int, ...]]] = {}
     for epoch in range(3):
-        for batch in stream(dataset, batch_users=4, shuffle_users=4).epoch(epoch):
+        for batch in stream(dataset, global_batch_users=4, partitions=1, shuffle_users=4).epoch(epoch):
             users = users_in([batch])
             if len(users) == 4 and len({user // 4 for user in users}) == 1:
                 orders.setdefault(users[0] // 4, set()).add(tuple(user % 4 for user in users))
@@ -140,13 +185,16 @@ def test_users_are_shuffled_inside_a_buffer(dataset: Dataset) -> None:
 
 def test_a_batch_mixes_users_of_distant_row_groups(dataset: Dataset) -> None:
     """With a buffer that holds everything, a batch of 12 is never three groups of 4 neighbours."""
-    for batch in list(stream(dataset, batch_users=12, shuffle_users=1000).epoch(0))[:-1]:
+    for batch in list(stream(dataset, global_batch_users=12, partitions=1, shuffle_users=1000).epoch(0))[:-1]:
         assert len(groups_in([batch])) > 3
 
 
 def test_row_groups_are_shuffled_anew_in_every_epoch(dataset: Dataset) -> None:
     """With buffers of 4 users the order of the row groups comes from the shuffling of the slices alone."""
-    orders = [groups_in(list(stream(dataset, batch_users=2, shuffle_users=4).epoch(epoch))) for epoch in range(3)]
+    orders = [
+        groups_in(list(stream(dataset, global_batch_users=2, partitions=1, shuffle_users=4).epoch(epoch)))
+        for epoch in range(3)
+    ]
     assert sorted(orders[0]) == list(range(12))
     assert len({tuple(order) for order in [*orders, list(range(12))]}) == 4
 
@@ -155,7 +203,7 @@ def test_more_ranks_than_users_get_empty_batches(tmp_path: Path) -> None:
     small = write_users(tmp_path / "set", distinct_users([4, 4]))
     batches = [list(stream(small, rank=rank, world_size=5).epoch(0)) for rank in range(5)]
     assert [len(of_rank) for of_rank in batches] == [1] * 5
-    assert sorted(batch.num_users for [batch] in batches) == [0, 0, 0, 1, 1]
+    assert sum(batch.num_users for [batch] in batches) == 2
     for [batch] in batches:
         assert batch.offsets[0] == 0
         assert batch.offsets[-1] == batch.num_events
@@ -181,8 +229,8 @@ def test_steps_are_known_without_reading_a_shard(tmp_path: Path) -> None:
     small = write_users(tmp_path / "set", USERS)
     for shard in (tmp_path / "set" / "sequences").iterdir():
         shard.unlink()
-    # 46 users on 3 ranks: 16 at most, in batches of 3.
-    assert stream(small, world_size=3).steps_per_epoch == 6
+    # 46 users in global batches of 3.
+    assert stream(small, world_size=3).steps_per_epoch == 16
 
 
 def test_a_shard_that_breaks_is_a_user_error_in_the_loop(tmp_path: Path) -> None:
@@ -196,10 +244,11 @@ def test_a_shard_that_breaks_is_a_user_error_in_the_loop(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_users": 0}, "batch_users and max_events must be >= 1, got 0"),
+        ({"global_batch_users": 0}, "batch_users and max_events must be >= 1, got 0"),
         ({"max_events": 0}, "batch_users and max_events must be >= 1, got 3 and 0"),
         ({"rank": 2, "world_size": 2}, "got rank 2 of 2"),
         ({"rank": -1}, "got rank -1 of 1"),
+        ({"world_size": 8}, "partitions must be >= world_size, got 7 for 8 ranks"),
         ({"shuffle_users": 0}, "shuffle_users and prefetch must be >= 1"),
         ({"prefetch": 0}, "shuffle_users and prefetch must be >= 1"),
     ],
@@ -219,6 +268,7 @@ def test_a_step_outside_the_epoch_is_refused_at_once(dataset: Dataset) -> None:
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=30),
     world_size=st.integers(1, 5),
     batch_users=st.integers(1, 7),
+    partitions=st.integers(5, 12),
     shuffle_users=st.integers(1, 20),
     row_group_users=st.integers(1, 6),
     max_events=st.integers(1, 8),
@@ -229,6 +279,7 @@ def test_every_user_and_event_is_right_for_any_sizes(
     lengths: list[int],
     world_size: int,
     batch_users: int,
+    partitions: int,
     shuffle_users: int,
     row_group_users: int,
     max_events: int,
@@ -237,9 +288,10 @@ def test_every_user_and_event_is_right_for_any_sizes(
     users = distinct_users(lengths)
     folder = tmp_path_factory.mktemp("sets") / "set"
     small = write_users(folder, users, row_group_users=row_group_users, shard_users=2 * row_group_users)
-    changes = {"batch_users": batch_users, "shuffle_users": shuffle_users, "max_events": max_events}
+    changes = {"global_batch_users": batch_users, "shuffle_users": shuffle_users, "max_events": max_events}
+    changes["partitions"] = partitions
     batches = of_all_ranks(small, world_size, epoch, **changes)
     assert len({len(of_rank) for of_rank in batches}) == 1
     found = [pair for of_rank in batches for batch in of_rank for pair in users_of(batch)]
     assert sorted(found) == [(user, training_events_kept(events, max_events)) for user, events in enumerate(users)]
-    assert all(batch.num_users <= batch_users for of_rank in batches for batch in of_rank)
+    assert global_batches(small, world_size, epoch, **changes) == global_batches(small, 1, epoch, **changes)

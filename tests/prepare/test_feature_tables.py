@@ -74,7 +74,9 @@ def values_of_users(dataset: Dataset, name: str) -> list[str | None]:
 
 
 def batches(dataset: Dataset) -> list[JaggedBatch]:
-    stream = TrainStream(dataset, batch_users=3, max_events=5, rank=0, world_size=1, seed=0, shuffle_users=6)
+    stream = TrainStream(
+        dataset, global_batch_users=3, max_events=5, rank=0, world_size=1, seed=0, shuffle_users=6
+    )
     return list(stream.epoch(0))
 
 

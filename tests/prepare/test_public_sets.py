@@ -43,7 +43,7 @@ def test_movielens_1m_trains_on_all_but_the_last_two_events(ml_1m: Dataset, raw_
     last = np.append(np.flatnonzero(np.diff(raw_rows[:, 0])), len(raw_rows) - 1)
     trained = np.delete(raw_rows, np.concatenate([last, last - 1]), axis=0)
     raw_items = ml_1m.raw_item_ids().to_numpy()
-    stream = TrainStream(ml_1m, batch_users=512, max_events=5000, rank=0, world_size=1, seed=0)
+    stream = TrainStream(ml_1m, global_batch_users=512, max_events=5000, rank=0, world_size=1, seed=0)
     users, rows = [], []
     for batch in stream.epoch(0):
         users.append(batch.user_ids.repeat_interleave(batch.lengths).numpy())
@@ -66,7 +66,7 @@ def test_movielens_1m_evaluates_every_user_once(
         stream = EvaluationStream(
             ml_1m,
             split=split,  # type: ignore[arg-type]
-            batch_users=300,
+            global_batch_users=300,
             max_events=200,
             rank=rank,
             world_size=2,

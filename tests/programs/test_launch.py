@@ -56,7 +56,7 @@ def test_training_is_handed_to_the_ranks_with_all_options(config_file: Path, sta
         (["train.selection.metric=ndcg"], 1, "train.selection.metric is 'ndcg'"),
         (["model.user_features=[age]"], 1, "model.user_features names age"),
         (["objective.ranking=[{rule: like == 1}]"], 1, "needs 'like'"),
-        ([], 3, "does not divide by 3 ranks"),
+        (["data.partitions=2"], 3, "data.partitions = 2, but 3 ranks"),
     ],
 )
 def test_no_rank_starts_for_a_run_that_does_not_fit(

@@ -41,7 +41,7 @@ def test_mistakes_of_all_variants_are_told_at_once_and_nothing_is_run(
     [
         ({"train.selection.metric": "auk"}, "train.selection.metric is 'auk'; allowed: hr@1"),
         ({"model.item_features": ["genre"]}, "model.item_features names genre"),
-        ({"train.global_batch_users": 33}, "does not divide by 2 ranks"),
+        ({"data.partitions": 1}, "data.partitions = 1, but 2 ranks"),
     ],
 )
 def test_what_train_would_refuse_is_refused_before_anything_is_run(
@@ -107,7 +107,7 @@ def test_a_mistake_in_the_file_is_told_with_its_key(study: Study, values: dict[s
     [
         (["--only", "other"], "--only other: no such variant; there are: naive, retrieval_only, wide"),
         (["--seeds", "1,x"], "--seeds x: a seed is a whole number"),
-        (["--ranks", "5"], "does not divide by 5 ranks"),
+        (["--ranks", "65"], "data.partitions = 64, but 65 ranks"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_told(study: Study, words: list[str], message: str) -> None:

@@ -82,7 +82,9 @@ def test_items_follow_their_successors(users: list[dict[str, np.ndarray]], world
 def test_ratings_depend_on_taste_and_not_only_on_the_item(dataset: Dataset) -> None:
     """The mean of an item's training ratings ranks the test events far worse than the optimum."""
     num_positive, num_events = np.zeros(400), np.zeros(400)
-    for batch in TrainStream(dataset, batch_users=500, max_events=10**6, rank=0, world_size=1, seed=0).epoch(0):
+    for batch in TrainStream(
+        dataset, global_batch_users=500, max_events=10**6, rank=0, world_size=1, seed=0
+    ).epoch(0):
         np.add.at(num_positive, batch.item_ids.numpy(), (batch.behaviours >= 3).numpy())
         np.add.at(num_events, batch.item_ids.numpy(), 1)
     scores, labels = [], []

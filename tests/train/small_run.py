@@ -76,7 +76,13 @@ def join(users: list[JaggedBatch]) -> JaggedBatch:
     )
 
 
-def small_step(config: Config, users: torch.Tensor | None = None, *, labels: list[list[float]] = LABELS) -> Any:
+def small_step(
+    config: Config,
+    users: torch.Tensor | None = None,
+    *,
+    labels: list[list[float]] = LABELS,
+    first_row: int = 0,
+) -> Any:
     """The ``TrainStep`` of a run of ``config`` on this rank, with candidates for ``users``, or for all of them.
 
     ``labels`` are those of each behaviour under each ranking task.
@@ -113,7 +119,7 @@ def small_step(config: Config, users: torch.Tensor | None = None, *, labels: lis
         ExactNorms(engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
         None
         if enhancer is None
-        else CandidateStore(enhancer, torch.arange(NUM_USERS) if users is None else users),
+        else CandidateStore(enhancer, torch.arange(NUM_USERS) if users is None else users, first_row=first_row),
         table_rate_ratio=1.0,
         matmul_precision=config.train.matmul_precision,
         seed=seed,

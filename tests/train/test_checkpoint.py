@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
+import pickle
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,12 +19,13 @@ LENGTHS = [9, 1, 13, 0, 4, 2, 7, 3]
 
 
 def advance(step: Any, first: int, last: int) -> None:
-    """Train on the global batches ``first:last``; users are dealt out to the ranks in turn."""
+    """Train on the global batches ``first:last``; each rank has some neighbouring users."""
     import torch.distributed as dist
 
     for number in range(first, last):
         users = global_batch(number, LENGTHS)
-        step(join(users[dist.get_rank() :: dist.get_world_size()]), number)
+        own = torch.arange(len(users)).tensor_split(dist.get_world_size())[dist.get_rank()].tolist()
+        step(join([users[user] for user in own]), number)
 
 
 def dealt_step(config: Any) -> Any:
@@ -32,11 +34,13 @@ def dealt_step(config: Any) -> Any:
     from unigrf_dist.ranks.runtime import start
 
     start(60)
-    return small_step(config, torch.arange(dist.get_rank(), len(LENGTHS), dist.get_world_size()))
+    shares = torch.arange(len(LENGTHS)).tensor_split(dist.get_world_size())
+    first = sum(len(share) for share in shares[: dist.get_rank()])
+    return small_step(config, shares[dist.get_rank()], first_row=first)
 
 
 def train_and_save(run: Path, config: Any, save_after: int, steps: int) -> dict[str, torch.Tensor]:
-    from unigrf_dist.train.checkpoint import Checkpoints, TrainState
+    from unigrf_dist.train.checkpoints import Checkpoints, TrainState
 
     step = dealt_step(config)
     checkpoints = Checkpoints(run, step.engine, step.table, step.candidates, keep=1)
@@ -49,7 +53,7 @@ def train_and_save(run: Path, config: Any, save_after: int, steps: int) -> dict[
 
 
 def load_and_train(run: Path, config: Any, steps: int) -> dict[str, torch.Tensor]:
-    from unigrf_dist.train.checkpoint import Checkpoints
+    from unigrf_dist.train.checkpoints import Checkpoints
 
     step = dealt_step(config)
     state = Checkpoints(run, step.engine, step.table, step.candidates, keep=1).load("latest")
@@ -106,41 +110,8 @@ def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path: Path, ranks
             assert (weights[name] - value).abs().max() < 1e-5, name
 
 
-def save_as_earlier_versions(run: Path, config: Any) -> torch.Tensor:
-    """Train and save with the candidates under the name they once had; returns them."""
-    from unigrf_dist.train import checkpoint
-    from unigrf_dist.train.checkpoint import Checkpoints, TrainState
-
-    save = checkpoint.dcp.save
-
-    def renamed(tensors: dict[str, Any], **options: Any) -> Any:
-        return save({**tensors, "proposals": tensors.pop("candidates")}, **options)
-
-    checkpoint.dcp.save = renamed
-    step = dealt_step(config)
-    advance(step, 0, 2)
-    Checkpoints(run, step.engine, step.table, step.candidates, keep=1).save(TrainState(step=2))
-    return step.candidates.state()["items"]
-
-
-def loaded_candidates(run: Path, config: Any) -> torch.Tensor:
-    from unigrf_dist.train.checkpoint import Checkpoints
-
-    step = dealt_step(config)
-    Checkpoints(run, step.engine, step.table, step.candidates, keep=1).load("latest")
-    return step.candidates.state()["items"]
-
-
-def test_candidates_of_an_earlier_version_are_read(tmp_path: Path) -> None:
-    config = small_config(objective__enhancer=ENHANCER)
-    (saved,) = run_ranks(1, save_as_earlier_versions, tmp_path, config)
-    (loaded,) = run_ranks(1, loaded_candidates, tmp_path, config)
-    assert (saved >= 0).any()
-    assert torch.equal(loaded, saved)
-
-
 def save_many(run: Path) -> list[str]:
-    from unigrf_dist.train.checkpoint import Checkpoints, TrainState
+    from unigrf_dist.train.checkpoints import Checkpoints, TrainState
 
     step = small_step(small_config())
     checkpoints = Checkpoints(run, step.engine, step.table, keep=2)
@@ -156,7 +127,7 @@ def test_the_latest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def load_message(run: Path, config: Any, name: str = "latest", catalogue: str = "") -> str:
-    from unigrf_dist.train.checkpoint import Checkpoints
+    from unigrf_dist.train.checkpoints import Checkpoints
 
     step = small_step(config)
     try:
@@ -177,38 +148,36 @@ def test_what_can_not_be_loaded_is_told_in_one_line(tmp_path: Path) -> None:
     assert "its item table is [83, 12], the configuration and data give [83, 16]" in other_width
     (absent,) = run_ranks(1, load_message, tmp_path, small_config(), "step-00000009")
     assert "no such checkpoint; there are: step-00000001" in absent
-    data = next(folder.glob("*.distcp"))
-    data.write_bytes(data.read_bytes()[:100])
-    (damaged,) = run_ranks(1, load_message, tmp_path, small_config())
-    assert "the checkpoint is damaged" in damaged
-    (folder / "state.json").write_text("{")
-    (unreadable,) = run_ranks(1, load_message, tmp_path, small_config())
-    assert "state.json: can't be read" in unreadable
-    for message in (other_size, other_width, absent, damaged, unreadable):
+    data = next(folder.glob("*.safetensors"))
+    data.write_bytes(data.read_bytes()[:-1])
+    (truncated,) = run_ranks(1, load_message, tmp_path, small_config())
+    assert f"{folder}: the checkpoint is damaged: {data.name} has " in truncated
+    (folder / "state.json").unlink()
+    (missing,) = run_ranks(1, load_message, tmp_path, small_config())
+    assert "state.json can't be read: No such file" in missing
+    for message in (other_size, other_width, absent, truncated, missing):
         assert "\n" not in message
 
 
 def save_on_full_disk(run: Path, where: str) -> list[str]:
     import torch.distributed as dist
-    from torch.distributed.checkpoint import filesystem
 
-    from unigrf_dist.train import checkpoint
-    from unigrf_dist.train.checkpoint import Checkpoints, TrainState
+    from unigrf_dist.train.checkpoints import Checkpoints, TrainState, checkpoints
 
     step = small_step(small_config())
-    checkpoints = Checkpoints(run, step.engine, step.table, keep=1)
-    checkpoints.save(TrainState(step=1))
+    saved = Checkpoints(run, step.engine, step.table, keep=1)
+    saved.save(TrainState(step=1))
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if where == "tensors" and dist.get_rank() == 1:
-        filesystem._write_item = full  # type: ignore[assignment]
+        checkpoints.write_blocks = full  # type: ignore[assignment]
     if where == "state":
-        checkpoint._publish = full
+        checkpoints.write_json = full
     advance(step, 0, 1)
     try:
-        checkpoints.save(TrainState(step=2))
+        saved.save(TrainState(step=2))
     except UserError as error:
         return [str(error), *sorted(p.name for p in (run / "checkpoints").iterdir())]
     return []
@@ -220,5 +189,121 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_half_one(tmp_path: Pat
         assert "step-00000002: the checkpoint could not be saved" in message
         assert "No space left on device" in message
         assert left == ["latest", "step-00000001"]
-    state = json.loads((tmp_path / "checkpoints" / "step-00000001" / "state.json").read_text())
-    assert state["train"]["step"] == 1
+    (loaded,) = run_ranks(1, load_message, tmp_path, small_config())
+    assert loaded == ""
+
+
+SHARDINGS = ["row_wise", "table_wise", "column_wise"]
+OPTIMIZERS = ["adam", "rowwise_adagrad", "adagrad", "sgd"]
+
+
+def save_sharded(run: Path) -> None:
+    """A checkpoint of every sharding and optimizer, after two steps."""
+    for sharding in SHARDINGS:
+        for optimizer in OPTIMIZERS:
+            train_and_save(run / sharding / optimizer, sharded(sharding, optimizer), 2, 2)
+
+
+def load_sharded(run: Path) -> dict[tuple[str, str, str], dict[str, torch.Tensor]]:
+    """Each of them under every sharding: the weights after loading and after two more steps."""
+    found = {}
+    for source in SHARDINGS:
+        for sharding in SHARDINGS:
+            for optimizer in OPTIMIZERS:
+                loaded = load_and_train(run / source / optimizer, sharded(sharding, optimizer), 4)
+                found[source, sharding, optimizer] = loaded
+    return found
+
+
+def sharded(sharding: str, optimizer: str) -> Any:
+    return small_config(tables__sharding=sharding, tables__optimizer=optimizer, model__width=16)
+
+
+@pytest.mark.parametrize(("saved_on", "loaded_on"), [(1, 2), (2, 1), (2, 4), (4, 2)])
+def test_every_sharding_and_optimizer_reads_every_other(tmp_path: Path, saved_on: int, loaded_on: int) -> None:
+    run_ranks(saved_on, save_sharded, tmp_path, timeout_seconds=400)
+    found = run_ranks(loaded_on, load_sharded, tmp_path, timeout_seconds=600)[0]
+    for optimizer in OPTIMIZERS:
+        reference = found["row_wise", "row_wise", optimizer]
+        for (source, sharding, of), weights in found.items():
+            # Split columns have accumulators of their own, which a mean over the row can't be told back into.
+            if of == optimizer and not (of == "rowwise_adagrad" and "column_wise" in (source, sharding)):
+                for name, value in reference.items():
+                    assert (weights[name] - value).abs().max() < 1e-5, (source, sharding, optimizer, name)
+
+
+def flipped_messages(run: Path, config: Any, flips: list[tuple[str, int]]) -> list[str]:
+    """What loading says with one bit flipped at a time."""
+    step = small_step(config)
+    from unigrf_dist.train.checkpoints import Checkpoints
+
+    checkpoints, said = Checkpoints(run, step.engine, step.table, keep=1), []
+    for name, bit in flips:
+        file = run / "checkpoints" / "step-00000001" / name
+        honest = file.read_bytes()
+        damaged = bytearray(honest)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        try:
+            checkpoints.load("latest")
+            said.append("")
+        except UserError as error:
+            said.append(str(error))
+        file.write_bytes(honest)
+    return said
+
+
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
+    run_ranks(2, train_and_save, tmp_path, small_config(), 1, 1)
+    folder, random = tmp_path / "checkpoints" / "step-00000001", Random(7)
+    files = sorted(folder.iterdir())
+    assert [file.suffix for file in files] == [".json", ".safetensors", ".safetensors", ".json"]
+    flips = [(file.name, random.randrange(8 * file.stat().st_size)) for file in files for _ in range(25)]
+    (said,) = run_ranks(1, flipped_messages, tmp_path, small_config(), flips)
+    assert ["the checkpoint is damaged" in message for message in said] == [True] * len(flips)
+
+
+def test_a_file_of_another_step_is_detected(tmp_path: Path) -> None:
+    run_ranks(1, save_many, tmp_path)
+    older, newer = (tmp_path / "checkpoints" / f"step-0000000{step}" for step in (4, 5))
+    for name in ("rank-00000.safetensors", "state.json", "index.json"):
+        honest = (newer / name).read_bytes()
+        (newer / name).write_bytes((older / name).read_bytes())
+        (message,) = run_ranks(1, load_message, tmp_path, small_config(), "step-00000005")
+        # All steps of this run have the same weights, so that a file of blocks may well be the same.
+        assert "damaged" in message or (older / name).read_bytes() == honest
+        (newer / name).write_bytes(honest)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp", "step-1/../..", "..", "", "best\nlatest"])
+def test_a_pointer_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    from unigrf_dist.train.checkpoints.folders import CheckpointFolders
+
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "latest").write_text(name)
+    with pytest.raises(UserError, match="is no name of a checkpoint"):
+        CheckpointFolders(tmp_path).resolve("latest")
+    if name:
+        with pytest.raises(UserError, match="is no name of a checkpoint"):
+            CheckpointFolders(tmp_path).resolve(name)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    """A planted pickle under every name that torch's own checkpoints have."""
+    run_ranks(1, train_and_save, tmp_path, small_config(), 1, 1)
+    folder = tmp_path / "checkpoints" / "step-00000001"
+    proof = tmp_path / "was-run"
+    for name in (".metadata", "__0_0.distcp", "state.pt"):
+        (folder / name).write_bytes(pickle.dumps(_Planted(proof)))
+    (loaded,) = run_ranks(1, load_message, tmp_path, small_config())
+    assert loaded == ""
+    assert not proof.exists()
+
+
+class _Planted:
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.proof,)

@@ -20,7 +20,7 @@ from unigrf_dist.train.checks import refuse_unfit
         ({"model__item_features": ["brand"]}, 1, "model.item_features names brand"),
         ({"train__selection": {"metric": "ndcg@9"}}, 1, "train.selection.metric is 'ndcg@9'; allowed: hr@1"),
         ({"train__selection": {"metric": "auc[like == 1]"}}, 1, r"as auc\[rating >= 4\]$"),
-        ({}, 3, "global_batch_users = 8 does not divide by 3 ranks"),
+        ({"data__partitions": 2}, 3, "data.partitions = 2, but 3 ranks"),
     ],
 )
 def test_a_run_that_does_not_fit_is_refused(

@@ -48,7 +48,7 @@ def masks_of(step: Any, first: int) -> tuple[Masks, list[int]]:
 
 def through_and_resumed(run: Path, config: Any) -> list[tuple[Masks, list[int]]]:
     """A run of ``STEPS`` steps, and one that goes on from its checkpoint after ``SAVED_AFTER``."""
-    from unigrf_dist.train.checkpoint import Checkpoints, TrainState
+    from unigrf_dist.train.checkpoints import Checkpoints, TrainState
 
     step = small_step(config)
     Checkpoints(run, step.engine, step.table, keep=1).save(TrainState(step=SAVED_AFTER))

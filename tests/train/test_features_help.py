@@ -44,7 +44,7 @@ def metrics(config: Config, run: Path, train: bool) -> dict[str, Any]:
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.build import build_parts
-    from unigrf_dist.train.checkpoint import Checkpoints
+    from unigrf_dist.train.checkpoints import Checkpoints
     from unigrf_dist.train.loop import Trainer
 
     runtime = start(120)

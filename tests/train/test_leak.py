@@ -36,7 +36,7 @@ def train(data: Path, leaky: bool) -> dict[str, torch.Tensor]:
         stream.num_training_events = lambda num_events: num_events  # type: ignore[assignment]
     step = small_step(small_config(2, objective__enhancer=ENHANCER))
     batches = TrainStream(
-        open_dataset(data), batch_users=4, max_events=12, rank=0, world_size=1, seed=1, prior_items=True
+        open_dataset(data), global_batch_users=4, max_events=12, rank=0, world_size=1, seed=1, prior_items=True
     )
     number = 0
     for epoch in range(4):
@@ -44,7 +44,7 @@ def train(data: Path, leaky: bool) -> dict[str, torch.Tensor]:
             step(batch, number, epoch=epoch)
             number += 1
     assert step.candidates is not None
-    return {**whole_weights(step), "candidates": step.candidates.state()["items"]}
+    return {**whole_weights(step), "candidates": step.candidates.values().clone()}
 
 
 @pytest.fixture(scope="module")

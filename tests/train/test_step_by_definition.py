@@ -85,7 +85,7 @@ def recorded(changes: dict[str, Any]) -> list[Recorded]:
         candidates = step.candidates.read(batch.user_ids)
         ids = step.negatives.draw(number, batch).ids.tolist()
         outcome = step(batch, number, epoch=0)
-        kept = step.candidates.state()["items"][batch.user_ids].long()
+        kept = step.candidates.values()[batch.user_ids].long()
         said = (outcome.loss, outcome.losses, outcome.weights, outcome.grad_norms, outcome.enhancer_counts)
         records.append(Recorded(before, whole_weights(step), ids, candidates, kept, *said))
     return records

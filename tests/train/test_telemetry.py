@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from unigrf_dist.evaluate.metric_names import read_metric_name
-from unigrf_dist.train.checkpoint import TrainState
+from unigrf_dist.train.checkpoints import TrainState
 from unigrf_dist.train.step import StepOutcome
 from unigrf_dist.train.telemetry import Reporter
 

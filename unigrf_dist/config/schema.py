@@ -36,6 +36,11 @@ class DataConfig(Section):
     shuffle_users: int = Field(
         8192, ge=1, description="Users of a shuffle buffer; the stream's memory grows with it."
     )
+    partitions: int = Field(
+        64,
+        ge=1,
+        description="Parts of the users that the ranks share; at least as many as there will ever be ranks.",
+    )
     prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step, by a thread of each rank.")
 
 

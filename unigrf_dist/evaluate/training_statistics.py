@@ -89,7 +89,13 @@ def previous_labels(labels: Tensor, offsets: Tensor) -> Tensor:
 
 def _training_events(dataset: Dataset, rank: int, world_size: int) -> Iterator[JaggedBatch]:
     stream = TrainStream(
-        dataset, batch_users=_BATCH_USERS, max_events=_ALL_EVENTS, rank=rank, world_size=world_size, seed=0
+        dataset,
+        global_batch_users=_BATCH_USERS * world_size,
+        partitions=world_size,
+        max_events=_ALL_EVENTS,
+        rank=rank,
+        world_size=world_size,
+        seed=0,
     )
     return stream.epoch(0)
 

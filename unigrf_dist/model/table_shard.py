@@ -20,3 +20,17 @@ class TableShard:
     row_offset: int
     column_offset: int
     weight: Tensor
+
+
+@dataclass(frozen=True)
+class StateShard:
+    """A part of a table's weights or optimizer state that lies on this rank.
+
+    Attributes:
+        row_offset, column_offset: where it begins in the table.
+        values: ``[rows, columns]``, or ``[rows]``.
+    """
+
+    row_offset: int
+    column_offset: int
+    values: Tensor

@@ -24,7 +24,7 @@ from unigrf_dist.config.schema import TableConfig
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.cpu_adam import cpu_adam_tables
 from unigrf_dist.model.side_features import SideFeatures
-from unigrf_dist.model.table_shard import TableShard
+from unigrf_dist.model.table_shard import StateShard, TableShard
 
 _ITEM = "item"
 _OPTIMIZERS = {
@@ -140,13 +140,26 @@ class ItemTable:
             for first_row, first_column in [shard.metadata.shard_offsets]
         ]
 
-    def state(self) -> dict[str, Any]:
-        """Weights and fused optimizer state as sharded tensors, for a distributed checkpoint."""
-        return {"weights": self.module.state_dict(), "optimizer": self.module.fused_optimizer.state_dict()}
+    def state_shards(self) -> list[tuple[str, int, StateShard]]:
+        """What this rank holds of all tables' weights and of their fused optimizer's state; views, not copies.
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state["weights"])
-        self.module.fused_optimizer.load_state_dict(state["optimizer"])
+        Returns:
+            Name, number of columns that the shard stands for, and the shard. The state of row-wise Adagrad has one
+            value per row and shard, so that its ``values`` are ``[rows]``.
+        """
+        found: list[tuple[str, int, StateShard]] = []
+        optimizer = self.module.fused_optimizer.state_dict()["state"]
+        for key, weight in self.module.state_dict().items():
+            table = key.removeprefix("embeddings.").removesuffix(".weight")
+            shards = [(shard.tensor.detach(), *shard.metadata.shard_offsets) for shard in weight.local_shards()]
+            found += [(f"{table}/weight", w.shape[1], StateShard(row, column, w)) for w, row, column in shards]
+            for name, state in optimizer.get(key, {}).items():
+                # TorchRec gives state of one value per row made-up offsets; its shards come in the order of the
+                # weights'.
+                for (w, row, column), shard in zip(shards, state.local_shards(), strict=True):
+                    kind = name.removeprefix(f"{table}.")
+                    found.append((f"{table}/{kind}", w.shape[1], StateShard(row, column, shard.tensor.detach())))
+        return found
 
 
 def _collection(rows: Mapping[str, int], width: int) -> EmbeddingCollection:

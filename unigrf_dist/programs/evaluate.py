@@ -71,7 +71,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.evaluate.metrics_file import write_metrics
     from unigrf_dist.evaluate.table import result_table
     from unigrf_dist.train.build import build_parts
-    from unigrf_dist.train.checkpoint import Checkpoints
+    from unigrf_dist.train.checkpoints import Checkpoints
 
     parts = build_parts(config, runtime)
     checkpoints = Checkpoints(

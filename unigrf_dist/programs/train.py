@@ -12,7 +12,13 @@ _STOPPED = 130  # what a shell reports of a program ended by Ctrl-C
 
 
 def launch_training(
-    config_file: Path, run: Path, *, ranks: int = 1, overrides: Sequence[str] = (), resume: bool = False
+    config_file: Path,
+    run: Path,
+    *,
+    ranks: int = 1,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    allow_change: Sequence[str] = (),
 ) -> int:
     """Check what can be checked without ranks, then train on ``ranks`` ranks of this machine.
 
@@ -22,6 +28,7 @@ def launch_training(
         ranks: processes on this machine.
         overrides: ``key=value`` of the configuration.
         resume: continue from the latest checkpoint.
+        allow_change: keys in which a resumed run may differ from its own configuration.
 
     Returns:
         Exit status of the ranks.
@@ -36,12 +43,15 @@ def launch_training(
     from unigrf_dist.data import open_dataset
     from unigrf_dist.ranks.launch import launch, repeated
     from unigrf_dist.train.checks import refuse_unfit
-    from unigrf_dist.train.run_folder import refuse_used_folder
+    from unigrf_dist.train.run_folder import refuse_changed_config, refuse_used_folder
 
     refuse_unfit(config, open_dataset(config.data.path), ranks)
-    if not resume:
+    if resume:
+        refuse_changed_config(run, config, allow_change)
+    else:
         refuse_used_folder(run)
     arguments = ["--config", str(config_file), "--run", str(run), *repeated("--set", overrides)]
+    arguments += repeated("--allow-change", allow_change)
     return launch("unigrf_dist.train", arguments + ["--resume"] * resume, ranks=ranks)
 
 
@@ -52,6 +62,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; made if it does not exist")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
     parser.add_argument("--resume", action="store_true", help="continue from the run's latest checkpoint")
+    parser.add_argument(
+        "--allow-change", action="append", default=[], metavar="KEY", help="a resumed run may differ in this key"
+    )
     parser.add_argument("--local_rank", type=int, help="given by the deepspeed launcher; LOCAL_RANK counts")
     arguments = parser.parse_args()
     run_worker(lambda: _train(arguments))
@@ -61,18 +74,20 @@ def _train(arguments: argparse.Namespace) -> int:
     from unigrf_dist.config import load_config
     from unigrf_dist.ranks.announce import announce_once
     from unigrf_dist.ranks.runtime import start
-    from unigrf_dist.train.run_folder import keep_config, open_run
+    from unigrf_dist.train.run_folder import keep_config, open_run, refuse_changed_config
 
     config = load_config(arguments.config, arguments.set)
     runtime = start(config.train.timeout_seconds, announce_once)
     open_run(arguments.run, runtime, resume=arguments.resume)
+    if arguments.resume:
+        refuse_changed_config(arguments.run, config, arguments.allow_change)
 
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.loop import Trainer
 
     parts = build_parts(config, runtime, announce=announce_once)
     trainer = Trainer(parts, arguments.run, resume=arguments.resume, announce=announce_once)
-    keep_config(arguments.run, config, runtime)
+    keep_config(arguments.run, config, runtime, step=trainer.state.step)
     return 0 if trainer.run() else _STOPPED
 
 

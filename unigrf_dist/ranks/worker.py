@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from unigrf_dist.errors import UserError
+from unigrf_dist.ranks.orphan import end_with_launcher
 
 _OTHERS_WAIT_SECONDS = 2.0
 
@@ -22,6 +23,7 @@ def run_worker(work: Callable[[], int]) -> None:
     from unigrf_dist.ranks.runtime import finish
 
     rank = int(os.environ.get("RANK", 0))
+    end_with_launcher()
     try:
         status, failed = work(), False
     except UserError as error:

@@ -26,7 +26,7 @@ def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
     task_labels(config, dataset)
     refuse_absent_features(config, dataset)
     refuse_unmeasurable(config, dataset)
-    users_per_rank(config, ranks)
+    refuse_too_many_ranks(config, ranks)
 
 
 def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
@@ -75,16 +75,10 @@ def selection_metric(config: Config) -> MetricName:
         raise UserError(f"train.selection.metric is {error}") from error
 
 
-def users_per_rank(config: Config, world_size: int) -> int:
-    """Users in a rank's share of the global batch.
-
-    Raises:
-        UserError: the global batch can not be shared out evenly.
-    """
-    users = config.train.global_batch_users
-    if users % world_size:
+def refuse_too_many_ranks(config: Config, ranks: int) -> None:
+    """Raise UserError if there are fewer partitions of the users than ranks to share them."""
+    if ranks > config.data.partitions:
         raise UserError(
-            f"train.global_batch_users = {users} does not divide by {world_size} ranks; "
-            f"the nearest that does is {max(1, round(users / world_size)) * world_size}"
+            f"data.partitions = {config.data.partitions}, but {ranks} ranks take one or more each; "
+            f"set it to the largest number of ranks that this run may have (--set data.partitions={ranks})"
         )
-    return users // world_size

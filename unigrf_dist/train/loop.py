@@ -16,8 +16,8 @@ from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.stop import StopRequest
 from unigrf_dist.train.build import Parts
-from unigrf_dist.train.checkpoint import Checkpoints, TrainState
-from unigrf_dist.train.checks import refuse_unfit, users_per_rank
+from unigrf_dist.train.checkpoints import Checkpoints, TrainState
+from unigrf_dist.train.checks import refuse_unfit
 from unigrf_dist.train.engine import base_learning_rate
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.step import StepOutcome, TrainStep
@@ -38,7 +38,7 @@ def build_step(parts: Parts, stream: TrainStream) -> TrainStep:
         ),
         build_weighter(config.objective.weighter, device),
         ExactNorms(parts.engine.module.last_shared_parameters(), config.objective.weighter.exact_every_steps),
-        None if enhancer is None else CandidateStore(enhancer, stream.user_ids),
+        None if enhancer is None else CandidateStore(enhancer, stream.user_ids, first_row=stream.first_user),
         table_rate_ratio=config.tables.learning_rate / base_learning_rate(config),
         matmul_precision=config.train.matmul_precision,
         seed=config.train.seed,
@@ -51,7 +51,8 @@ def build_stream(parts: Parts) -> TrainStream:
     config, runtime = parts.config, parts.runtime
     return TrainStream(
         parts.dataset,
-        batch_users=users_per_rank(config, runtime.world_size),
+        global_batch_users=config.train.global_batch_users,
+        partitions=config.data.partitions,
         max_events=config.data.max_events,
         rank=runtime.rank,
         world_size=runtime.world_size,
@@ -88,8 +89,9 @@ class Trainer:
             self.step.candidates,
             keep=self.config.train.keep_checkpoints,
             catalogue=parts.dataset.catalogue_fingerprint(),
+            order=self.stream.order,
         )
-        self.state = self._resumed(announce) if resume else TrainState(world_size=self.runtime.world_size)
+        self.state = self._resumed(announce) if resume else TrainState()
         self.reporter = Reporter(
             run,
             total_steps=self.stream.steps_per_epoch * self.config.train.epochs,
@@ -101,7 +103,7 @@ class Trainer:
 
     def run(self) -> bool:
         """Train; collective. Returns False when it was asked to stop before the end."""
-        early = ""
+        early = self._early_stop()
         self.reporter.header(epoch=self.state.epoch, **self._facts())
         try:
             while self.state.epoch < self.config.train.epochs and not early:
@@ -147,12 +149,17 @@ class Trainer:
         last, best, early = epoch == plan.epochs, False, ""
         if last or epoch % plan.selection.every_epochs == 0:
             best = self._validate()
-            if self.selection.exhausted(self.state):
-                early = f"no better {self.selection.metric} in {plan.selection.patience} validation(s)"
+            early = self._early_stop()
         if last or best or early or epoch % plan.checkpoint_every_epochs == 0:
             self._save(best=best)
         self.reporter.restart_clock()
         return early
+
+    def _early_stop(self) -> str:
+        """Why training should end before its last epoch; empty if it should not."""
+        if not self.selection.exhausted(self.state):
+            return ""
+        return f"no better {self.selection.metric} in {self.config.train.selection.patience} validation(s)"
 
     def _validate(self) -> bool:
         result = evaluate(
@@ -171,20 +178,19 @@ class Trainer:
 
     def _save(self, *, best: bool = False) -> None:
         self.state.weighter = self.step.weighter.state_dict()
-        self.state.world_size = self.runtime.world_size
         self.checkpoints.note_schedule(self.state)
         self.checkpoints.save(self.state, best=best)
 
     def _resumed(self, announce: Announce) -> TrainState:
-        if not self.checkpoints.has("latest"):
+        latest = self.checkpoints.to_resume()
+        if latest is None:
             announce("resuming: stopped before its first checkpoint, so from step 0")
-            return TrainState(world_size=self.runtime.world_size)
-        name = self.checkpoints.resolve("latest").name
-        state = self.checkpoints.load("latest")
-        announce(f"resuming from checkpoint {name} at step {state.step}")
+            return TrainState()
+        state = self.checkpoints.load(latest)
+        announce(f"resuming from checkpoint {latest} at step {state.step}")
+        if aside := self.checkpoints.set_aside_after(latest):
+            announce(f"rolled back: set aside the later {', '.join(aside)} (step-….rolled-back)")
         self.step.weighter.load_state_dict(state.weighter)
-        # With other ranks an epoch has other batches: go on at the same share of it.
-        state.step_in_epoch = state.step_in_epoch * state.world_size // self.runtime.world_size
         return state
 
     def _facts(self) -> dict[str, object]:

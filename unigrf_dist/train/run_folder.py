@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import torch.distributed as dist
 
 from unigrf_dist.config import Config, load_config, save_config
 from unigrf_dist.errors import UserError
 from unigrf_dist.ranks.runtime import Runtime
+from unigrf_dist.train.checkpoints.folders import CheckpointFolders
+from unigrf_dist.train.config_history import note_config, refuse_changed
+from unigrf_dist.train.ownership import own_run
 
 CONFIG_FILE = "config.yaml"
 LOG_FILE = "log.jsonl"
+# Held until this process ends.
+_OWNED: list[IO[str]] = []
 
 
 def refuse_used_folder(run: Path) -> None:
@@ -20,8 +27,7 @@ def refuse_used_folder(run: Path) -> None:
     Raises:
         UserError: the folder holds a run already.
     """
-    if (run / "checkpoints" / "latest").exists():
-        raise UserError(f"{run}: holds a run already; go on with it (--resume) or name another folder (--run)")
+    CheckpointFolders(run).refuse_used()
 
 
 def open_run(run: Path, runtime: Runtime, *, resume: bool) -> None:
@@ -40,11 +46,18 @@ def open_run(run: Path, runtime: Runtime, *, resume: bool) -> None:
             run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{run}: can't write the run's folder: {error.strerror}") from error
+        _OWNED.append(own_run(run))
     dist.barrier()
 
 
-def keep_config(run: Path, config: Config, runtime: Runtime) -> None:
-    """Write the resolved configuration, whole or not at all; call it once the run has been accepted.
+def keep_config(run: Path, config: Config, runtime: Runtime, *, step: int) -> None:
+    """Write the resolved configuration, whole or not at all, and note it; call it once the run has been accepted.
+
+    Args:
+        run: the run's folder.
+        config: configuration that the run goes on with.
+        runtime: this rank.
+        step: step from which on it holds.
 
     Raises:
         UserError: the folder can't be written.
@@ -53,10 +66,18 @@ def keep_config(run: Path, config: Config, runtime: Runtime) -> None:
         return
     partial = run / f"{CONFIG_FILE}.partial"
     try:
+        before = run_config(run) if (run / CONFIG_FILE).exists() else None
+        note_config(run, before, config, step=step, ranks=runtime.world_size)
         save_config(config, partial)
         partial.replace(run / CONFIG_FILE)
     except OSError as error:
         raise UserError(f"{run}: can't write the run's folder: {error.strerror}") from error
+
+
+def refuse_changed_config(run: Path, config: Config, allowed: Sequence[str]) -> None:
+    """Raise UserError where ``config`` differs from the run's own in a key that is not allowed to."""
+    if (run / CONFIG_FILE).exists():
+        refuse_changed(run, run_config(run), config, allowed)
 
 
 def run_config(run: Path) -> Config:

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unigrf_dist.evaluate.metric_names import MetricName, named_metrics
 from unigrf_dist.objective.tasks import TASKS, by_task
-from unigrf_dist.train.checkpoint import TrainState
+from unigrf_dist.train.checkpoints import TrainState
 from unigrf_dist.train.run_folder import LOG_FILE
 from unigrf_dist.train.step import StepOutcome
 

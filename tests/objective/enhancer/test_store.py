@@ -26,14 +26,11 @@ def test_a_round_ends_after_the_warm_up_and_then_every_so_many_epochs() -> None:
     assert [epoch for epoch in range(9) if kept.renews(epoch)] == [2, 4, 6, 8]
 
 
-def test_other_ranks_take_over_their_users() -> None:
-    first, second = store([0, 1, 2]), store([3, 4])
-    first.write(torch.tensor([0, 1, 2]), torch.tensor([[1, 2], [3, 4], [5, 6]]))
-    second.write(torch.tensor([3, 4]), torch.tensor([[7, 8], [9, 10]]))
-    taken = store([1, 3, 7])
-    for part in (first.state(), second.state()):
-        taken.load(part)
-    assert taken.read(torch.tensor([1, 3, 7])).tolist() == [[3, 4], [7, 8], [NO_ITEM] * 2]  # type: ignore[union-attr]
+def test_users_may_come_in_any_order() -> None:
+    kept = store([9, 3, 4])
+    kept.write(torch.tensor([3, 9]), torch.tensor([[5, 6], [1, 2]]))
+    assert kept.values().tolist() == [[1, 2], [5, 6], [NO_ITEM] * 2]
+    assert kept.read(torch.tensor([4, 3])).tolist() == [[NO_ITEM] * 2, [5, 6]]  # type: ignore[union-attr]
 
 
 def test_a_rank_without_users_has_no_candidates() -> None:

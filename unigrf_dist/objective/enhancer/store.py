@@ -16,11 +16,13 @@ class CandidateStore:
 
     Args:
         config: number of candidates, warm-up and length of a round.
-        user_ids: ``[U]`` int64, dense ids of this rank's users, ascending.
+        user_ids: ``[U]`` int64, dense ids of this rank's users, in the order of the stream.
+        first_row: how many users of other ranks come before them in that order.
     """
 
-    def __init__(self, config: EnhancerConfig, user_ids: Tensor) -> None:
-        self.config, self.user_ids = config, user_ids
+    def __init__(self, config: EnhancerConfig, user_ids: Tensor, *, first_row: int = 0) -> None:
+        self.config, self.user_ids, self.first_row = config, user_ids, first_row
+        self._ascending, self._order = user_ids.sort()
         self._ids = torch.full((user_ids.numel(), config.candidates), NO_ITEM, dtype=torch.int32)
         self._pending: _Copy | None = None
 
@@ -55,23 +57,13 @@ class CandidateStore:
         generator = torch.Generator().manual_seed(0)
         self._ids.copy_(torch.randint(num_items, self._ids.shape, generator=generator))
 
-    def state(self) -> dict[str, Tensor]:
-        """What a checkpoint holds of this rank."""
+    def values(self) -> Tensor:
+        """``[U, C]`` int32, the candidates of ``user_ids``; a view, to be saved or loaded into."""
         self.flush()
-        return {"users": self.user_ids, "items": self._ids}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take over this rank's users from the state that any rank of a run saved."""
-        users, ids = state["users"], state["items"]
-        if not users.numel() or not self.user_ids.numel():
-            return
-        index = torch.searchsorted(self.user_ids, users).clamp_max(self.user_ids.numel() - 1)
-        mine = self.user_ids[index] == users
-        kept = min(ids.shape[1], self._ids.shape[1])
-        self._ids[index[mine], :kept] = ids[mine, :kept]
+        return self._ids
 
     def _rows(self, users: Tensor) -> Tensor:
-        return torch.searchsorted(self.user_ids, users)
+        return self._order[torch.searchsorted(self._ascending, users)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,253 @@
+"""Saving and loading the checkpoints of a run; both are collective.
+
+A checkpoint holds a file of blocks per rank that wrote it, ``state.json`` (what model it is of, where the run
+stood), and ``index.json`` with the SHA-256 of all of them and its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from unigrf_dist.errors import UserError
+from unigrf_dist.model.tables import ItemTable
+from unigrf_dist.objective.enhancer.store import CandidateStore
+from unigrf_dist.train.checkpoints import contents
+from unigrf_dist.train.checkpoints.blocks import (
+    Block,
+    DamagedError,
+    StoredFile,
+    read_blocks,
+    read_json,
+    sha256,
+    verify,
+    write_blocks,
+    write_json,
+)
+from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
+from unigrf_dist.train.checkpoints.state import TrainState
+from unigrf_dist.train.dense_state import dense_state_template, read_dense_state, write_dense_state
+
+FORMAT = 2
+_STATE_FILE, _INDEX_FILE = "state.json", "index.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        run: the run's folder.
+        engine: DeepSpeed engine.
+        table: the tables.
+        candidates: the enhancer's candidates of this rank's users; None without an enhancer.
+        keep: latest checkpoints to keep; the best one stays besides.
+        catalogue: fingerprint of the data's items, which the rows of the table are the vectors of.
+        order: what decides the order of the users in the stream: candidates are stored in that order.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        engine: Any,
+        table: ItemTable,
+        candidates: CandidateStore | None = None,
+        *,
+        keep: int,
+        catalogue: str = "",
+        order: str = "",
+    ) -> None:
+        self.folders = CheckpointFolders(run)
+        self.engine, self.table, self.keep = engine, table, keep
+        self.candidates, self.catalogue, self.order = candidates, catalogue, order
+
+    def save(self, state: TrainState, *, best: bool = False) -> Path:
+        """Write the state after ``state.step`` updates and make it the latest (and best) one.
+
+        Raises:
+            UserError: it could not be written; what was there before is untouched.
+        """
+        place = self.folders.folder / f"step-{state.step:08d}"
+        partial = place.with_suffix(".partial")
+        dense = read_dense_state(self.engine)
+        blocks = contents.table_blocks(self.table) + contents.dense_blocks(dense, only_own=True)
+        blocks += contents.candidate_blocks(self.candidates)
+        try:
+            _on_main(lambda: self.folders.begin(state.step))
+            stored = _all_gathered(lambda: _write_rank(partial, blocks))
+            _on_main(lambda: self._publish(partial, stored, state, best))
+        except _FailedError as failure:
+            _on_main(lambda: self.folders.recover())
+            raise UserError(
+                f"{place}: the checkpoint could not be saved: {failure}; earlier checkpoints are untouched"
+            ) from failure
+        return place
+
+    def load(self, name: str, *, weights_only: bool = False) -> TrainState:
+        """Load the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
+
+        Raises:
+            UserError: there is none, it is damaged, or it is of another model or data set.
+        """
+        place = self.folders.resolve(name)
+        try:
+            files, stored = _read_index(place)
+            self._refuse_other_model(place, stored["model"])
+            state = TrainState(**stored["train"])
+            self._verify(place, files)
+            dense = self._read(place, files, with_candidates=not weights_only and stored["order"] == self.order)
+        except (DamagedError, KeyError, TypeError) as error:
+            raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
+        write_dense_state(self.engine, dense, step=state.step)
+        if not weights_only:
+            self._restore_schedule(state)
+        return state
+
+    def to_resume(self) -> str | None:
+        """Name of the checkpoint to go on from; None if the run ended before its first one.
+
+        Raises:
+            UserError: there are checkpoints, but none of them is named as the latest.
+        """
+        _on_main(self.folders.recover)
+        self.folders.refuse_ambiguous()
+        return self.folders.resolve(LATEST).name if self.folders.has(LATEST) else None
+
+    def set_aside_after(self, name: str) -> list[str]:
+        """Set aside what a run that was rolled back to ``name`` has left behind; what was, by name."""
+        aside: list[Any] = [None]
+        _on_main(lambda: aside.__setitem__(0, self.folders.set_aside_after(name)))
+        dist.broadcast_object_list(aside)
+        return list(aside[0])
+
+    def resolve(self, name: str) -> Path:
+        """The folder that ``latest``, ``best`` or a checkpoint's name stands for."""
+        return self.folders.resolve(name)
+
+    def note_schedule(self, state: TrainState) -> None:
+        """Put the dense learning rate and its scheduler into ``state``, before it is saved."""
+        scheduler = self.engine.lr_scheduler
+        state.scheduler = scheduler.state_dict() if scheduler is not None else {}
+        state.learning_rate = float(self.engine.optimizer.param_groups[0]["lr"])
+
+    def _publish(self, partial: Path, stored: list[StoredFile], state: TrainState, best: bool) -> None:
+        model = contents.signature(self.engine, self.table, self.catalogue)
+        write_json(partial / _STATE_FILE, {"model": model, "train": state.to_json(), "order": self.order})
+        index = {
+            "format": FORMAT,
+            "step": state.step,
+            "state_sha256": sha256(partial / _STATE_FILE),
+            "files": [file.to_json() for file in stored],
+        }
+        write_json(partial / _INDEX_FILE, index)
+        self.folders.point(self.folders.publish(partial), best=best)
+        self.folders.prune(self.keep)
+
+    def _verify(self, place: Path, files: list[StoredFile]) -> None:
+        """Hash every file once: each rank its share of them; all ranks learn of a difference."""
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        problem: list[str] = [""]
+        try:
+            verify(place, files[rank::world_size])
+        except DamagedError as error:
+            problem = [str(error)]
+        problems: list[list[str]] = [[""]] * world_size
+        dist.all_gather_object(problems, problem)
+        if found := [text for (text,) in problems if text]:
+            raise DamagedError(found[0])
+
+    def _read(self, place: Path, files: list[StoredFile], *, with_candidates: bool) -> dict[str, Any]:
+        dense = dense_state_template(self.engine)
+        targets = contents.table_blocks(self.table) + contents.dense_blocks(dense, only_own=False)
+        own = contents.candidate_blocks(self.candidates) if with_candidates else []
+        # With another number of candidates per user, what was saved is of no use: the next round selects anew.
+        stored = {(block.name, block.num_columns) for file in files for block in file.blocks}
+        targets += [block for block in own if (block.name, block.num_columns) in stored]
+        read_blocks(place, files, targets)
+        return dense
+
+    def _restore_schedule(self, state: TrainState) -> None:
+        self.engine.global_steps = state.step
+        if self.engine.lr_scheduler is not None and state.scheduler:
+            self.engine.lr_scheduler.load_state_dict(state.scheduler)
+        if state.learning_rate is not None:
+            # The scheduler's state does not bring the rate back into the parameter groups.
+            for group in self.engine.optimizer.param_groups:
+                group["lr"] = state.learning_rate
+
+    def _refuse_other_model(self, place: Path, stored: dict[str, Any]) -> None:
+        own = contents.signature(self.engine, self.table, self.catalogue)
+        if stored["items"] != own["items"]:
+            raise UserError(
+                f"{place}: checkpoint of another model: its item table is {stored['items']}, "
+                f"the configuration and data give {own['items']}"
+            )
+        if stored["catalogue"] != own["catalogue"]:
+            raise UserError(
+                f"{place}: checkpoint of other data: its items are not those of data.path; "
+                "name the data set it was trained on (--set data.path=…)"
+            )
+        for part in ("features", "dense"):
+            theirs, ours = stored[part], own[part]
+            for name in sorted(set(theirs) | set(ours)):
+                if theirs.get(name) != ours.get(name):
+                    raise UserError(
+                        f"{place}: checkpoint of another model: {name} is {theirs.get(name) or 'absent'} there, "
+                        f"{ours.get(name) or 'absent'} here; use the configuration it was trained with"
+                    )
+
+
+def _write_rank(folder: Path, blocks: list[Block]) -> StoredFile:
+    return write_blocks(folder, f"rank-{dist.get_rank():05d}.safetensors", blocks)
+
+
+def _read_index(place: Path) -> tuple[list[StoredFile], dict[str, Any]]:
+    """The files of a checkpoint, and its state.
+
+    Raises:
+        DamagedError: one of the two files is missing or altered, or belongs to another step.
+        UserError: the checkpoint is of another format.
+    """
+    if not (place / _INDEX_FILE).exists() and (place / ".metadata").exists():
+        raise UserError(f"{place}: a checkpoint of version 0.1, which is not read any more; train anew")
+    index = read_json(place / _INDEX_FILE)
+    if index["format"] != FORMAT:
+        raise UserError(f"{place}: a checkpoint of format {index['format']}; this version reads format {FORMAT}")
+    if f"step-{index['step']:08d}" != place.name:
+        raise DamagedError(f"its index is that of step {index['step']}")
+    if sha256(place / _STATE_FILE) != index["state_sha256"]:
+        raise DamagedError(f"{_STATE_FILE} is not the file that was written: its SHA-256 differs")
+    return [StoredFile.from_json(record) for record in index["files"]], read_json(place / _STATE_FILE)
+
+
+class _FailedError(Exception):
+    """A rank failed at its part of a save; carries the reason to all ranks."""
+
+
+def _on_main(action: Callable[[], Any]) -> None:
+    """Let rank 0 act while the others wait; all raise if it fails."""
+    reason: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            action()
+        except OSError as error:
+            reason = [error.strerror or str(error)]
+    dist.broadcast_object_list(reason)
+    if reason[0] is not None:
+        raise _FailedError(reason[0])
+
+
+def _all_gathered(action: Callable[[], StoredFile]) -> list[StoredFile]:
+    """What ``action`` returns on every rank; all raise if it fails on one."""
+    outcome: StoredFile | str
+    try:
+        outcome = action()
+    except OSError as error:
+        outcome = error.strerror or str(error)
+    outcomes: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(outcomes, outcome)
+    if failed := [text for text in outcomes if isinstance(text, str)]:
+        raise _FailedError(failed[0])
+    return outcomes
