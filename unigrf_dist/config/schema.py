@@ -105,6 +105,11 @@ class TableConfig(Section):
 class RetrievalConfig(Section):
     """The retrieval loss: a softmax of the next item against negatives."""
 
+    targets: str | None = Field(
+        None,
+        description="Rule on the behaviour of the events that retrieval is to find, such as `click == 1`, in "
+        "training and in evaluation; the others remain history and examples of ranking. All events if left out.",
+    )
     negatives: Literal["full", "sampled", "in_batch", "mixed"] = Field(
         "full",
         description="Negatives of the softmax: the whole catalogue, samples that all ranks share, the items of "
@@ -123,6 +128,11 @@ class RetrievalConfig(Section):
     normalize: bool = Field(
         True, description="L2-normalise hidden states and item vectors, here and in evaluation."
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_can_be_read(cls, rule: str | None) -> str | None:
+        return None if rule is None else str(parse_rule(rule))
 
 
 class RankingTask(Section):

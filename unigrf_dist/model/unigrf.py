@@ -21,7 +21,7 @@ from unigrf_dist.objective.enhancer.enhancer import Enhancer
 from unigrf_dist.objective.enhancer.targets import EnhancerTargets
 from unigrf_dist.objective.negative_mask import above_threshold_masks, seen_negative_masks
 from unigrf_dist.objective.negatives import Negatives
-from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs
+from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs, next_item_weights
 from unigrf_dist.phases import Phases
 from unigrf_kernels import joint_loss, seeded_dropout
 
@@ -69,13 +69,22 @@ class UniGRF(nn.Module):
         labels: ``[num_behaviours][A]`` label of each behaviour code under each ranking task, NaN if none.
         num_items: size of the catalogue.
         phases: names the parts of a forward.
+        targets: ``[num_behaviours]`` whether an event of each behaviour is one that retrieval is to find; None if
+            all are.
     """
 
     labels: Tensor
+    targets: Tensor
     task_weights: Tensor
 
     def __init__(
-        self, config: Config, labels: Sequence[Sequence[float]], *, num_items: int, phases: Phases
+        self,
+        config: Config,
+        labels: Sequence[Sequence[float]],
+        *,
+        num_items: int,
+        phases: Phases,
+        targets: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
         self.num_items = num_items
@@ -98,6 +107,8 @@ class UniGRF(nn.Module):
         )
         # Labels and weights are data, not state: they come from the configuration, never from a checkpoint.
         self.register_buffer("labels", torch.tensor(labels), persistent=False)
+        found = torch.ones(len(labels)) if targets is None else torch.tensor(targets, dtype=torch.float32)
+        self.register_buffer("targets", found, persistent=False)
         weights = torch.tensor([task.weight for task in config.objective.ranking])
         self.register_buffer("task_weights", weights, persistent=False)
 
@@ -185,7 +196,7 @@ class UniGRF(nn.Module):
     def count_positions(self, batch: JaggedBatch) -> Tensor:
         """``[2]`` fp32, next-item pairs (soft positives not counted) and labels behind the sums of ``batch``."""
         labelled = ~self.labels[batch.behaviours].isnan()
-        return torch.stack([batch.has_next_event.sum(), labelled.sum()]).float()
+        return torch.stack([next_item_weights(batch, self.targets).sum(), labelled.sum()]).float()
 
     def last_shared_parameters(self) -> list[nn.Parameter]:
         """Parameters of the last block, which both tasks read."""
@@ -221,7 +232,7 @@ class UniGRF(nn.Module):
         targets: EnhancerTargets | None,
     ) -> StepSums:
         retrieval = self.objective.retrieval
-        pairs = next_item_pairs(layout.behaviour_rows, items.to(hidden.dtype), batch)
+        pairs = next_item_pairs(layout.behaviour_rows, items.to(hidden.dtype), batch, self.targets)
         per_user: dict[str, Tensor] = {}
         if targets is not None:
             assert self.objective.enhancer is not None
