@@ -211,7 +211,8 @@ class ObjectiveConfig(Section):
 
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: list[RankingTask] = Field(
-        min_length=1, max_length=16, description="Each task has one logit of the ranking head."
+        max_length=16,
+        description="Each task has one logit of the ranking head; `[]` trains retrieval alone.",
     )
     weighter: WeighterConfig = WeighterConfig()
     enhancer: EnhancerConfig | None = Field(None, description="Off if left out; `{}` takes the defaults.")

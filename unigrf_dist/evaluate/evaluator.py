@@ -46,7 +46,8 @@ class EvaluationResult:
         protocol: how it was measured, in plain values.
         model: metrics of the model.
         baselines: metrics of each baseline by its name; empty if not asked for.
-        planted_optimum: best possible metrics of synthetic data, else None.
+        planted_optimum: best possible metrics of synthetic data, over all events; None elsewhere, and where
+            retrieval is measured on chosen events.
     """
 
     split: str
@@ -117,7 +118,7 @@ def evaluate(
         protocol=_protocol(dataset, max_events, bootstrap_samples, targets),
         model=tables.pop("model"),
         baselines=tables,
-        planted_optimum=read_planted_optimum(dataset.path, split) if comparisons else None,
+        planted_optimum=read_planted_optimum(dataset.path, split) if comparisons and targets is None else None,
     )
 
 
