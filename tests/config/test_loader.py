@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_an_exponent_without_a_dot_is_a_number(tmp_path: Path) -> None:
         (MINIMAL, "model.blocks=true", ["model.blocks = True", "a number, not a truth value"]),
         (MINIMAL, "model.backbone=gru", ["model.backbone = 'gru'", "hstu"]),
         (MINIMAL, "objective.ranking=[{rule: rating is good}]", ["rating is good", "rating >= 4"]),
-        (MINIMAL, "objective.ranking=[]", ["objective.ranking", "at least 1"]),
+        (MINIMAL, "objective.retrieval.targets=click", ["'click' is no task rule"]),
         (MINIMAL, "train", ["--set train", "section.key=value"]),
         (MINIMAL, "data.path.x=1", ["--set data.path.x=1", "not a section"]),
         (MINIMAL, "deepspeed.fp16.enabled=true", ["deepspeed.fp16.enabled", "bf16"]),
@@ -124,3 +125,26 @@ def test_every_section_is_frozen_and_refuses_unknown_keys() -> None:
     for section in sections:
         assert section.model_config["frozen"]
         assert section.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "objective.enhancer={}",
+            "objective.enhancer scores by the first ranking task, but objective.ranking is []",
+        ),
+        (
+            "objective.weighter.strategy=gradient",
+            "objective.weighter balances two tasks, but objective.ranking is []",
+        ),
+        ("objective.weighter.exact_every_steps=5", "objective.weighter balances two tasks"),
+        ("objective.weighter.retrieval=0", "nothing would be trained"),
+    ],
+)
+def test_retrieval_alone_leaves_nothing_to_balance(tmp_path: Path, override: str, expected: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(MINIMAL)
+    assert load_config(file, overrides=["objective.ranking=[]"]).objective.ranking == []
+    with pytest.raises(UserError, match=re.escape(expected)):
+        load_config(file, overrides=["objective.ranking=[]", override])

@@ -37,3 +37,7 @@ def both_splits(data: str, rank: int = 0, world_size: int = 1) -> list[dict]:
 
 def both_splits_on_this_rank(data: str) -> list[dict]:
     return both_splits(data, dist.get_rank(), dist.get_world_size())
+
+
+def retrieval_on_targets(data: str, rule: str) -> dict[str, dict]:
+    return evaluated(Path(data), dist.get_rank(), dist.get_world_size(), targets=rule).metrics()

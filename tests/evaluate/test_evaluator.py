@@ -13,7 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
-from tests.evaluate.evaluations import both_splits, both_splits_on_this_rank, evaluated
+from tests.evaluate.evaluations import both_splits, both_splits_on_this_rank, evaluated, retrieval_on_targets
 from tests.evaluate.small_data import (
     TASK_LABELS,
     TASKS,
@@ -75,6 +75,22 @@ def test_metrics_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: 
         assert metrics["auc"] == pytest.approx(roc_auc_score(labels, logits))
         assert metrics["log_loss"] == pytest.approx(log_loss(labels, [1 / (1 + math.exp(-x)) for x in logits]))
         assert sum(each.count for each in result.model.calibration_bins[task]) == len(labels)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_retrieval_is_measured_on_targets_alone_and_ranking_on_all(world_size: int, tmp_path: Path) -> None:
+    data = write_users(tmp_path / "data", USERS)
+    rule = "rating >= 3"
+    held_out = [data.manifest.behaviours[user[-1][1]].get("rating", math.nan) for user in ENOUGH]
+    ranks = [row.rank for row, value in zip(plain("test"), held_out, strict=True) if value >= 3]
+    assert 0 < len(ranks) < len(ENOUGH)
+    results = run_ranks(world_size, retrieval_on_targets, str(data.path), rule)
+    for found in results:
+        assert found["retrieval"]["mrr"] == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
+        assert found["retrieval"]["hr@10"] == pytest.approx(sum(rank <= 10 for rank in ranks) / len(ranks))
+        assert found["ranking"] == evaluated(tmp_path / "data").metrics()["ranking"]
+    result = evaluated(tmp_path / "data", targets=rule)
+    assert (result.num_users, result.protocol["retrieval_targets"]) == (len(ENOUGH), rule)
 
 
 def test_items_seen_before_the_window_are_removed_too(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.objective.enhancer.targets import EnhancerTargets
-from unigrf_dist.objective.pairs import next_item_pairs
+from unigrf_dist.objective.pairs import next_item_pairs, next_item_weights
 
 # Users of 2, 0 and 3 events.
 BATCH = JaggedBatch(
@@ -22,7 +24,7 @@ VECTORS = torch.tensor([[7.0, 70.0], [5.0, 50.0], [9.0, 90.0], [5.0, 50.0], [8.0
 
 
 def test_each_event_but_the_last_of_its_user_retrieves_the_next_item() -> None:
-    pairs = next_item_pairs(ROWS, VECTORS, BATCH)
+    pairs = next_item_pairs(ROWS, VECTORS, BATCH, torch.ones(1))
     assert pairs.query_rows.tolist() == [1, 3, 11, 13, 15]
     assert pairs.weights.tolist() == [1.0, 0.0, 1.0, 1.0, 0.0]
     assert pairs.weights.dtype == torch.float32
@@ -35,12 +37,21 @@ def test_each_event_but_the_last_of_its_user_retrieves_the_next_item() -> None:
     assert torch.equal(pairs.positive_vectors[:, 0], pairs.positive_ids.float())
 
 
+def test_an_event_that_is_no_target_is_retrieved_by_nobody_and_still_retrieves() -> None:
+    """Codes of the two users: 1 2, and 0 2 1; 0 and 2 are targets."""
+    batch = replace(BATCH, behaviours=torch.tensor([1, 2, 0, 2, 1]))
+    targets = torch.tensor([1.0, 0.0, 1.0])
+    pairs = next_item_pairs(ROWS, VECTORS, batch, targets)
+    assert pairs.weights.tolist() == next_item_weights(batch, targets).tolist() == [1.0, 0.0, 1.0, 0.0, 0.0]
+    assert pairs.positive_ids[pairs.weights > 0].tolist() == [5, 5]
+
+
 @pytest.mark.parametrize("num_events", [0, 1])
 def test_batches_of_no_or_one_event_have_no_pair_that_counts(num_events: int) -> None:
     ids = torch.full((num_events,), 6)
     offsets = torch.tensor([0, num_events])
     batch = JaggedBatch(ids, ids, ids, offsets, torch.tensor([3]))
-    pairs = next_item_pairs(ROWS[:num_events], VECTORS[:num_events], batch)
+    pairs = next_item_pairs(ROWS[:num_events], VECTORS[:num_events], batch, torch.ones(7))
     assert pairs.weights.tolist() == [0.0] * num_events
     assert pairs.positive_ids.shape == (num_events,)
 
@@ -50,7 +61,7 @@ def test_soft_positives_follow_and_absent_ones_weigh_nothing() -> None:
     soft_vectors = torch.arange(12.0).view(3, 2, 2)
     none = torch.zeros(3, 0, dtype=torch.int64)
     targets = EnhancerTargets(none, torch.zeros(3, 0, 2), soft_ids, soft_vectors, none)
-    plain = next_item_pairs(ROWS, VECTORS, BATCH)
+    plain = next_item_pairs(ROWS, VECTORS, BATCH, torch.ones(1))
     pairs = plain.with_soft_positives(
         targets, query_rows=torch.tensor([3, 0, 15]), events=torch.tensor([1, 1, 4]), weight=0.25
     )

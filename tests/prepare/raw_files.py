@@ -38,7 +38,7 @@ def sequences(out: Path) -> dict[Any, list[tuple[Any, dict[str, float], int]]]:
     }
 
 
-def refusal(out: Path, format: str, raw: Path, **options: Any) -> str:
+def refusal(out: Path, format: str, raw: Path | list[Path], **options: Any) -> str:
     """The one-line error of ``prepare``, which must leave no files behind."""
     out.parent.mkdir(parents=True, exist_ok=True)
     before = sorted(out.parent.rglob("*"))

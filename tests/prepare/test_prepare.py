@@ -167,7 +167,7 @@ def test_bad_rows_that_look_like_markup_are_shown_as_they_are(tmp_path: Path) ->
 def test_lines_are_counted_over_quoted_line_ends(tmp_path: Path) -> None:
     raw = write_raw(tmp_path, "raw.csv", "u,i,t", '"a', 'b",1,1', "c,2,2", "d,3,late")
     columns = ColumnMapping(user="u", item="i", timestamp="t", string_ids=True)
-    assert "raw.csv, line 5: column t: 'late' is no integer" in refusal(
+    assert "raw.csv, line 5: column t: 'late' is no number" in refusal(
         tmp_path / "o" / "out", "csv", raw, columns=columns
     )
 

@@ -37,7 +37,10 @@ def test_users_stay_whole_wherever_the_stream_is_cut(
     lengths: list[int], positions: list[int], cuts: list[int]
 ) -> None:
     users = [7 * number for number, length in enumerate(lengths) for _ in range(length)]
-    rows = [(user, n, n % 3, n // 2, positions[n]) for n, user in enumerate(users)]
+    # Times in microseconds; two events in a row share a second, and every fourth pair the whole time.
+    rows = [
+        (user, n, n % 3, n // 2 * 1_000_000 + n % 2 * (n % 8 > 1), positions[n]) for n, user in enumerate(users)
+    ]
     found: list[tuple[int, int]] = []
     events: list[tuple[int, ...]] = []
     unsorted = 0
@@ -47,10 +50,27 @@ def test_users_stay_whole_wherever_the_stream_is_cut(
         events += zip(*(column.tolist() for column in columns), strict=True)
         unsorted += chunk.num_unsorted_users
     assert found == [(7 * number, length) for number, length in enumerate(lengths)]
-    assert events == [row[1:4] for row in rows]
+    assert events == [(item, code, time // 1_000_000) for _, item, code, time, _ in rows]
     by_user = [[row[4] for row in rows if row[0] == user] for user, _ in found]
     assert unsorted == sum(order != sorted(order) for order in by_user)
 
 
 def test_no_events_make_no_chunks() -> None:
     assert list(user_chunks([])) == []
+
+
+def test_duplicates_are_counted_wherever_they_stand_among_events_of_the_same_time() -> None:
+    """Of each user: equal up to the order of the file; another microsecond, item, code or user is no duplicate."""
+    rows = [
+        (1, 5, 0, 7_000_000, 0),
+        (1, 6, 0, 7_000_000, 1),
+        (1, 5, 0, 7_000_000, 2),
+        (1, 5, 0, 7_000_000, 3),
+        (1, 5, 1, 7_000_000, 4),
+        (1, 5, 0, 7_000_001, 5),
+        (2, 5, 0, 7_000_001, 6),
+        (2, 5, 0, 7_000_001, 7),
+    ]
+    assert [sum(chunk.num_duplicates for chunk in user_chunks(batches(rows, [cut]))) for cut in (0, 3, 6)] == [
+        3
+    ] * 3

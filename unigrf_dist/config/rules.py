@@ -103,6 +103,18 @@ def _weights_not_all_zero(config: Config) -> Iterator[str]:
         yield "objective.weighter.retrieval and .ranking are both 0: nothing would be trained"
 
 
+def _ranking_where_needed(config: Config) -> Iterator[str]:
+    objective = config.objective
+    if objective.ranking:
+        return
+    if objective.enhancer is not None:
+        yield "objective.enhancer scores by the first ranking task, but objective.ranking is []"
+    if objective.weighter.strategy != "static" or objective.weighter.exact_every_steps is not None:
+        yield "objective.weighter balances two tasks, but objective.ranking is []: leave it out"
+    if objective.weighter.retrieval == 0:
+        yield "objective.weighter.retrieval is 0 and objective.ranking is []: nothing would be trained"
+
+
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _no_fp16,
     _no_accumulation,
@@ -115,6 +127,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _known_scheduler,
     _weighter_fits,
     _tasks_distinct,
+    _ranking_where_needed,
     _weights_not_all_zero,
 )
 

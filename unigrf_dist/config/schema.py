@@ -110,6 +110,11 @@ class TableConfig(Section):
 class RetrievalConfig(Section):
     """The retrieval loss: a softmax of the next item against negatives."""
 
+    targets: str | None = Field(
+        None,
+        description="Rule on the behaviour of the events that retrieval is to find, such as `click == 1`, in "
+        "training and in evaluation; the others remain history and examples of ranking. All events if left out.",
+    )
     negatives: Literal["full", "sampled", "in_batch", "mixed"] = Field(
         "full",
         description="Negatives of the softmax: the whole catalogue, samples that all ranks share, the items of "
@@ -128,6 +133,11 @@ class RetrievalConfig(Section):
     normalize: bool = Field(
         True, description="L2-normalise hidden states and item vectors, here and in evaluation."
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_can_be_read(cls, rule: str | None) -> str | None:
+        return None if rule is None else str(parse_rule(rule))
 
 
 class RankingTask(Section):
@@ -206,7 +216,8 @@ class ObjectiveConfig(Section):
 
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: list[RankingTask] = Field(
-        min_length=1, max_length=16, description="Each task has one logit of the ranking head."
+        max_length=16,
+        description="Each task has one logit of the ranking head; `[]` trains retrieval alone.",
     )
     weighter: WeighterConfig = WeighterConfig()
     enhancer: EnhancerConfig | None = Field(None, description="Off if left out; `{}` takes the defaults.")

@@ -16,7 +16,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_RULE = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*")
+_RULE = re.compile(r"\s*([^\W\d]\w*)\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,14 @@ def label_table(rules: Sequence[str], behaviours: Sequence[Mapping[str, float]])
                 f"task rule '{rule}' needs '{rule.name}', but the data's behaviours have: {', '.join(known)}"
             )
     return [[rule.label(behaviour) for rule in parsed] for behaviour in behaviours]
+
+
+def target_behaviours(rule: str | None, behaviours: Sequence[Mapping[str, float]]) -> list[bool]:
+    """``[num_behaviours]`` whether each behaviour code meets ``rule``; all do if there is none.
+
+    Raises:
+        ValueError: see ``label_table``.
+    """
+    if rule is None:
+        return [True] * len(behaviours)
+    return [label == 1.0 for [label] in label_table([rule], behaviours)]

@@ -80,6 +80,36 @@ class SkippedRows(_Record):
     sample: list[str] = []
 
 
+class RawFileRecord(_Record):
+    """A raw file that was read.
+
+    Attributes:
+        file: its path below the raw folder, or its name where the file itself was named.
+        num_bytes: its size.
+        sha256: SHA-256 of its bytes; with ``sampled``, of its size and of pieces spread over it.
+        sampled: whether that is so, which is for files above 64 MiB.
+    """
+
+    file: str
+    num_bytes: Count
+    sha256: str
+    sampled: bool = False
+
+
+class DataWarning(_Record):
+    """Something in the raw data that is probably not meant.
+
+    Attributes:
+        kind: what it is about, such as ``times_in_1970``.
+        count: number of events or rows, or of what the message counts.
+        message: one line for the user, count included.
+    """
+
+    kind: str
+    count: Count
+    message: str
+
+
 class Manifest(_Record):
     """Content of ``manifest.json``.
 
@@ -96,6 +126,11 @@ class Manifest(_Record):
         shards: sequence files, in the order of the dense user ids.
         features: side features of items and users.
         item_features: file with the codes of the items, one column per feature; None without item features.
+        num_repeats: events whose item the user had met before; None where nobody counted.
+        num_duplicates: events that equal another of the same user, time, item and behaviour; None as above.
+        warnings: what in the raw data is probably not meant.
+        version: version of the package that wrote this.
+        raw_files: the raw files, in the order in which they were read.
     """
 
     schema_version: Literal[1] = 1
@@ -121,6 +156,11 @@ class Manifest(_Record):
     shards: list[ShardRecord]
     features: list[FeatureRecord] = []
     item_features: FileRecord | None = None
+    num_repeats: Count | None = None
+    num_duplicates: Count | None = None
+    warnings: list[DataWarning] = []
+    version: str = ""
+    raw_files: list[RawFileRecord] = []
 
     @property
     def files(self) -> list[FileRecord]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unigrf_dist.config.task_rule import target_behaviours
 from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
 from unigrf_dist.data.split import Split
 from unigrf_dist.evaluate.baselines import MostRecent, Popularity
@@ -45,7 +46,8 @@ class EvaluationResult:
         protocol: how it was measured, in plain values.
         model: metrics of the model.
         baselines: metrics of each baseline by its name; empty if not asked for.
-        planted_optimum: best possible metrics of synthetic data, else None.
+        planted_optimum: best possible metrics of synthetic data, over all events; None elsewhere, and where
+            retrieval is measured on chosen events.
     """
 
     split: str
@@ -69,6 +71,7 @@ def evaluate(
     max_events: int,
     rank: int,
     world_size: int,
+    targets: str | None = None,
     bootstrap_samples: int = 1000,
     comparisons: bool = False,
     on_progress: Progress | None = None,
@@ -83,6 +86,8 @@ def evaluate(
         max_events: most recent events of history that the model sees.
         rank: rank of this process.
         world_size: number of ranks.
+        targets: rule of the held-out events that retrieval is measured on; ranking is measured on all. None for
+            all.
         bootstrap_samples: resamples of the users for the confidence intervals; 0 leaves them out.
         comparisons: also evaluate the baselines and read the planted optimum.
         on_progress: told after every batch.
@@ -99,7 +104,8 @@ def evaluate(
     stream = EvaluationStream(
         dataset, split=split, batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size
     )
-    rows = _Rows(list(scorers), scorer.task_labels)
+    is_target = torch.tensor(target_behaviours(targets, dataset.manifest.behaviours))
+    rows = _Rows(list(scorers), scorer.task_labels, is_target)
     for done, batch in enumerate(stream, start=1):
         rows.add(batch, {name: scorer.score_users(batch) for name, scorer in scorers.items()})
         if on_progress is not None:
@@ -109,10 +115,10 @@ def evaluate(
     return EvaluationResult(
         split=split,
         num_users=expected,
-        protocol=_protocol(dataset, max_events, bootstrap_samples),
+        protocol=_protocol(dataset, max_events, bootstrap_samples, targets),
         model=tables.pop("model"),
         baselines=tables,
-        planted_optimum=read_planted_optimum(dataset.path, split) if comparisons else None,
+        planted_optimum=read_planted_optimum(dataset.path, split) if comparisons and targets is None else None,
     )
 
 
@@ -122,17 +128,21 @@ class _Rows:
     Args:
         names: names of the scorers.
         task_labels: ``[num_behaviours, A]`` label of every behaviour code, NaN where it has none.
+        is_target: ``[num_behaviours]`` bool, whether retrieval is measured on held-out events of each code.
     """
 
-    def __init__(self, names: list[str], task_labels: Tensor) -> None:
-        self._task_labels = task_labels
+    def __init__(self, names: list[str], task_labels: Tensor, is_target: Tensor) -> None:
+        self._task_labels, self._is_target = task_labels, is_target
         nobody = no_users(task_labels.shape[1])
         self._user_ids, self._labels = [nobody.ranks], [nobody.logits]
+        self._found = [nobody.ranks]
         self._scores: dict[str, list[UserScores]] = {name: [nobody] for name in names}
 
     def add(self, batch: EvaluationBatch, scores: dict[str, UserScores]) -> None:
         self._user_ids.append(batch.batch.user_ids)
         self._labels.append(target_labels(batch.batch, self._task_labels))
+        held_out = batch.batch.behaviours[batch.batch.offsets[1:] - 1]
+        self._found.append(self._is_target[held_out].long())
         for name, of_scorer in scores.items():
             self._scores[name].append(of_scorer)
 
@@ -144,14 +154,14 @@ class _Rows:
                 f"evaluated {user_ids.numel()} users, {user_ids.unique().numel()} different ones, "
                 f"but {expected} have a held-out event"
             )
-        labels = _gathered(self._labels)[order]
+        labels, found = _gathered(self._labels)[order], _gathered(self._found)[order].bool()
         tables = {}
         for name, scores in self._scores.items():
             ranks = _gathered([each.ranks for each in scores])[order]
             logits = _gathered([each.logits for each in scores])[order]
             columns = {task: (logits[:, a], labels[:, a]) for a, task in enumerate(task_names)}
             tables[name] = MetricTable(
-                retrieval_metrics(ranks, bootstrap),
+                retrieval_metrics(ranks[found], bootstrap),
                 {task: ranking_metrics(*column, bootstrap) for task, column in columns.items()},
                 {task: calibration_bins(*column) for task, column in columns.items()},
             )
@@ -162,8 +172,9 @@ def _gathered(parts: list[Tensor]) -> Tensor:
     return torch.cat(Collective().gather_rows(torch.cat(parts)))
 
 
-def _protocol(dataset: Dataset, max_events: int, bootstrap_samples: int) -> dict[str, Any]:
+def _protocol(dataset: Dataset, max_events: int, bootstrap_samples: int, targets: str | None) -> dict[str, Any]:
     return {
+        **({} if targets is None else {"retrieval_targets": targets}),
         "split_rule": dataset.manifest.split_rule,
         "candidates": dataset.num_items,
         "seen_items": "all earlier items of the user are removed",

@@ -21,7 +21,7 @@ from unigrf_dist.objective.enhancer.enhancer import Enhancer
 from unigrf_dist.objective.enhancer.targets import EnhancerTargets
 from unigrf_dist.objective.negative_mask import above_threshold_masks, seen_negative_masks
 from unigrf_dist.objective.negatives import Negatives
-from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs
+from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs, next_item_weights
 from unigrf_dist.phases import Phases
 from unigrf_kernels import joint_loss, seeded_dropout
 
@@ -67,15 +67,27 @@ class UniGRF(nn.Module):
     Args:
         config: configuration of the run.
         labels: ``[num_behaviours][A]`` label of each behaviour code under each ranking task, NaN if none.
+            ``A`` may be 0.
         num_items: size of the catalogue.
         phases: names the parts of a forward.
+        targets: ``[num_behaviours]`` whether an event of each behaviour is one that retrieval is to find; None if
+            all are.
     """
 
+    head_weight: Tensor
+    head_bias: Tensor
     labels: Tensor
+    targets: Tensor
     task_weights: Tensor
 
     def __init__(
-        self, config: Config, labels: Sequence[Sequence[float]], *, num_items: int, phases: Phases
+        self,
+        config: Config,
+        labels: Sequence[Sequence[float]],
+        *,
+        num_items: int,
+        phases: Phases,
+        targets: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
         self.num_items = num_items
@@ -91,15 +103,27 @@ class UniGRF(nn.Module):
         for table in (self.behaviours, self.positions):
             nn.init.normal_(table.weight, std=_INIT_STD)
         self.backbone = build_backbone(model, max_tokens=self.max_tokens, kernel=config.kernel)
-        self.head_weight = nn.Parameter(torch.randn(len(labels[0]), model.width) * _INIT_STD)
-        self.head_bias = nn.Parameter(torch.zeros(len(labels[0])))
+        self.num_tasks = len(labels[0])
+        self._add_head(model.width)
         self.enhancer = (
             None if enhancer is None else Enhancer(enhancer, config.objective.retrieval, num_items=num_items)
         )
         # Labels and weights are data, not state: they come from the configuration, never from a checkpoint.
-        self.register_buffer("labels", torch.tensor(labels), persistent=False)
-        weights = torch.tensor([task.weight for task in config.objective.ranking])
+        label_rows = torch.tensor(labels) if self.num_tasks else torch.full((len(labels), 1), torch.nan)
+        self.register_buffer("labels", label_rows, persistent=False)
+        found = torch.ones(len(labels)) if targets is None else torch.tensor(targets, dtype=torch.float32)
+        self.register_buffer("targets", found, persistent=False)
+        weights = torch.tensor([task.weight for task in config.objective.ranking] or [1.0])
         self.register_buffer("task_weights", weights, persistent=False)
+
+    def _add_head(self, width: int) -> None:
+        """The ranking head. Without tasks it is a constant: the loss wants a head, and no event has a label."""
+        if self.num_tasks:
+            self.head_weight = nn.Parameter(torch.randn(self.num_tasks, width) * _INIT_STD)
+            self.head_bias = nn.Parameter(torch.zeros(self.num_tasks))
+        else:
+            self.register_buffer("head_weight", torch.zeros(1, width), persistent=False)
+            self.register_buffer("head_bias", torch.zeros(1), persistent=False)
 
     @overload
     def forward(
@@ -185,7 +209,7 @@ class UniGRF(nn.Module):
     def count_positions(self, batch: JaggedBatch) -> Tensor:
         """``[2]`` fp32, next-item pairs (soft positives not counted) and labels behind the sums of ``batch``."""
         labelled = ~self.labels[batch.behaviours].isnan()
-        return torch.stack([batch.has_next_event.sum(), labelled.sum()]).float()
+        return torch.stack([next_item_weights(batch, self.targets).sum(), labelled.sum()]).float()
 
     def last_shared_parameters(self) -> list[nn.Parameter]:
         """Parameters of the last block, which both tasks read."""
@@ -221,7 +245,7 @@ class UniGRF(nn.Module):
         targets: EnhancerTargets | None,
     ) -> StepSums:
         retrieval = self.objective.retrieval
-        pairs = next_item_pairs(layout.behaviour_rows, items.to(hidden.dtype), batch)
+        pairs = next_item_pairs(layout.behaviour_rows, items.to(hidden.dtype), batch, self.targets)
         per_user: dict[str, Tensor] = {}
         if targets is not None:
             assert self.objective.enhancer is not None
@@ -290,4 +314,4 @@ class UniGRF(nn.Module):
         queries[valid] = hidden[layout.behaviour_rows[last - 1]].float()
         ranked = hidden[layout.item_rows[last]]
         logits[valid] = torch.addmm(self.head_bias, ranked, self.head_weight.T).float()
-        return SequenceScores(queries, logits, valid)
+        return SequenceScores(queries, logits[:, : self.num_tasks], valid)

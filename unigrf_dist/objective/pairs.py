@@ -59,24 +59,43 @@ class QueryPositivePairs:
         )
 
 
-def next_item_pairs(behaviour_rows: Tensor, items: Tensor, batch: JaggedBatch) -> QueryPositivePairs:
+def next_item_weights(batch: JaggedBatch, targets: Tensor) -> Tensor:
+    """``[E]`` fp32, 1 for each event whose user has a next event that is a target, else 0.
+
+    Args:
+        batch: the events.
+        targets: ``[num_behaviours]`` fp32, 1 for the behaviours of events that retrieval is to find, else 0.
+    """
+    return batch.has_next_event * targets[batch.behaviours[_next_events(batch)]]
+
+
+def next_item_pairs(
+    behaviour_rows: Tensor, items: Tensor, batch: JaggedBatch, targets: Tensor
+) -> QueryPositivePairs:
     """One pair per event: the state at its behaviour token retrieves the user's next item.
 
-    The last event of a user, which has no next one, weighs 0: selecting the others would cost a host
-    synchronisation per step.
+    The last event of a user, which has no next one, and one before an event that is no target weigh 0: selecting
+    the others would cost a host synchronisation per step.
 
     Args:
         behaviour_rows: ``[E]`` int64, row of each event's behaviour token.
         items: ``[E, D]`` vectors of the events' items.
         batch: the events.
+        targets: see ``next_item_weights``.
     """
     events = torch.arange(batch.num_events, device=batch.device)
-    next_events = (events + 1).clamp(max=max(batch.num_events - 1, 0))
+    next_events = _next_events(batch)
     return QueryPositivePairs(
         query_rows=behaviour_rows,
         positive_vectors=items[next_events],
         positive_ids=batch.item_ids[next_events],
-        weights=batch.has_next_event.float(),
+        weights=next_item_weights(batch, targets),
         users=batch.user_indices,
         events=events,
     )
+
+
+def _next_events(batch: JaggedBatch) -> Tensor:
+    """``[E]`` int64, the event after each one; the last event of the batch stands for itself."""
+    events = torch.arange(batch.num_events, device=batch.device)
+    return (events + 1).clamp(max=max(batch.num_events - 1, 0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unigrf_dist.data.feature_files import ITEM_COLUMN
@@ -12,6 +14,7 @@ from unigrf_dist.prepare.formats import MAPPED_FORMATS
 from unigrf_dist.prepare.source import ColumnMapping, TimeUnit
 
 _SINGLE = ("user", "item", "timestamp")
+_MAX_DELIMITER = 4
 _REPEATED = {"behaviour": "behaviours", "item_feature": "item_features", "user_feature": "user_features"}
 
 
@@ -21,7 +24,12 @@ def column_mapping(
     *,
     string_ids: bool,
     time_unit: TimeUnit,
-    delimiter: str,
+    delimiter: str | None = None,
+    no_quotes: bool = False,
+    encoding: str = "utf-8",
+    event_type: str | None = None,
+    buckets: Sequence[str] = (),
+    partitions: Sequence[str] = (),
     separators: Sequence[str] = (),
     item_features: Path | None = None,
     user_features: Path | None = None,
@@ -31,7 +39,11 @@ def column_mapping(
     Args:
         format: name of the format.
         columns: options ``MEANING=NAME``.
-        string_ids, time_unit, delimiter: see ``ColumnMapping``.
+        string_ids, time_unit, event_type, partitions: see ``ColumnMapping``.
+        delimiter: as it is typed: ``\\t`` and ``\\x01`` stand for the characters that they escape.
+        no_quotes: whether a double quote in csv files is a character like any other.
+        encoding: encoding of csv files, by a name that Python knows.
+        buckets: options ``NAME=EDGES``, for behaviour values that are continuous.
         separators: options ``NAME=CHARACTERS``, for feature columns whose text holds several values.
         item_features, user_features: files of the side features.
 
@@ -40,8 +52,9 @@ def column_mapping(
             are column options for a format with fixed columns.
     """
     if format not in MAPPED_FORMATS:
-        given = (columns, string_ids, time_unit != "s", delimiter != ",", separators, item_features, user_features)
-        if any(given):
+        asked = (columns, string_ids, time_unit != "s", delimiter is not None and delimiter != ",", no_quotes)
+        more = (encoding != "utf-8", event_type, buckets, partitions, separators, item_features, user_features)
+        if any((*asked, *more)):
             raise UserError(
                 f"format {format!r} knows its columns; column options are for {', '.join(MAPPED_FORMATS)}"
             )
@@ -54,9 +67,13 @@ def column_mapping(
             raise UserError(f"--column {owner}_feature={names[0]}: name its file by --{owner}-features FILE")
         if file is not None and not names:
             raise UserError(f"--{owner}-features {file}: name its columns by --column {owner}_feature=NAME")
-    return ColumnMapping(
-        **ids,
+    mapping = ColumnMapping(
+        user=ids.get("user", ColumnMapping.user),
+        item=ids.get("item", ColumnMapping.item),
+        timestamp=ids.get("timestamp", ColumnMapping.timestamp),
         behaviours=repeated["behaviours"],
+        event_type=event_type,
+        partitions=partitions,
         item_features=repeated["item_features"],
         user_features=repeated["user_features"],
         separators=_separators(separators, {*repeated["item_features"], *repeated["user_features"]}),
@@ -64,8 +81,75 @@ def column_mapping(
         user_file=user_features,
         string_ids=string_ids,
         time_unit=time_unit,
-        delimiter=delimiter,
+        delimiter=None if delimiter is None else _delimiter(delimiter),
+        quoted=not no_quotes,
+        encoding=_encoding(encoding),
     )
+    _check_behaviours(mapping)
+    return replace(mapping, buckets=_buckets(buckets, mapping.named_behaviours))
+
+
+def _delimiter(typed: str) -> str:
+    """The delimiter that was typed, with its escapes resolved."""
+    delimiter = re.sub(r"\\(t|x[0-9a-fA-F]{2})", lambda found: _unescaped(found[1]), typed)
+    if not delimiter or len(delimiter) > _MAX_DELIMITER or set(delimiter) & set('"\r\n'):
+        raise UserError(
+            f"--delimiter {typed!r}: write 1 to {_MAX_DELIMITER} characters, no double quote and no line end "
+            "among them, such as ';', '\\t' for a tab or '\\x01'"
+        )
+    return delimiter
+
+
+def _unescaped(escape: str) -> str:
+    return "\t" if escape == "t" else chr(int(escape[1:], 16))
+
+
+def _encoding(name: str) -> str:
+    try:
+        "".encode(name)
+    except (LookupError, ValueError) as error:
+        raise UserError(
+            f"--encoding {name}: no such encoding; there are utf-8, latin-1, cp1252, gb18030, …"
+        ) from error
+    return name
+
+
+def _check_behaviours(mapping: ColumnMapping) -> None:
+    """Raise UserError unless the behaviour values have names, each its own, that a task rule can contain."""
+    named = mapping.named_behaviours
+    if len(named) < len(mapping.behaviours):
+        raise UserError(f"--column behaviour={mapping.behaviours[-1]}: two behaviour values have one name")
+    for name, column in named.items():
+        if not re.fullmatch(r"[^\W\d]\w*", name):
+            good = re.sub(r"\W", "_", column)
+            good = good if re.match(r"[^\W\d]", good) else f"_{good}"
+            raise UserError(
+                f"--column behaviour={column}: no rule could name this value; give it a name of letters, digits "
+                f"and _, as in behaviour={good}:{column}"
+            )
+
+
+def _buckets(options: Sequence[str], behaviours: Mapping[str, str]) -> dict[str, list[float]]:
+    """Lower edges of the buckets by the behaviour's name; 0 is the lowest one unless a lower one is given."""
+    by_name = {}
+    for option in options:
+        name, _, edges = option.partition("=")
+        try:
+            found = [float(edge) for edge in edges.split(",")]
+        except ValueError:
+            found = []
+        if (
+            name not in behaviours
+            or not found
+            or not all(map(math.isfinite, found))
+            or sorted(set(found)) != found
+        ):
+            raise UserError(
+                f"--buckets {option}: write NAME=EDGES, as in watch=10,30,60, with ascending lower edges and NAME "
+                f"one of the behaviours: {', '.join(behaviours) or 'there are none'}"
+            )
+        by_name[name] = found if found[0] <= 0 else [0.0, *found]
+    return by_name
 
 
 def _by_meaning(columns: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:

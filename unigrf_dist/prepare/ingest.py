@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,13 +10,13 @@ from typing import Literal
 import duckdb
 
 from unigrf_dist.data.manifest import SkippedRows
-from unigrf_dist.errors import UserError
+from unigrf_dist.errors import UserError, printable
 from unigrf_dist.prepare.progress import Progress
-from unigrf_dist.prepare.raw_checks import RawColumn, problem_of
-from unigrf_dist.prepare.raw_csv import physical_lines
-from unigrf_dist.prepare.scan import Scan, scan_file, user_error_of_reading
+from unigrf_dist.prepare.raw_checks import problem_of
+from unigrf_dist.prepare.raw_csv import Located, locate
+from unigrf_dist.prepare.scan import Scan, odd_line_ends_named, scan_file, user_error_of_reading
 from unigrf_dist.prepare.source import Source
-from unigrf_dist.prepare.sql import ID_TYPES, count_rows, sql_name
+from unigrf_dist.prepare.sql import ID_TYPES, count_rows
 
 OnBadRow = Literal["error", "skip"]
 
@@ -23,6 +24,8 @@ _MAX_SAMPLE = 10
 # More than the rows of any file; keeps positions of different files apart.
 _FILE_STRIDE = 1 << 40
 _IS_BAD = "problem IS NOT NULL"
+# What DuckDB finds where a quote is open.
+_OPEN_QUOTE = ("UNQUOTED VALUE", "LINE SIZE OVER MAXIMUM")
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,16 @@ class _BadRows:
 
 
 def load_events(
-    connection: duckdb.DuckDBPyConnection, source: Source, *, on_bad_row: OnBadRow, progress: Progress
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], *, on_bad_row: OnBadRow, progress: Progress
 ) -> SkippedRows:
     """Make the table ``events(user_key, item_key, time, value_0 …, position, problem)`` of all good rows.
 
-    ``time`` is in microseconds; ``position`` grows in the order of files and rows; ``problem`` is NULL.
+    ``time`` is in microseconds; ``position`` grows in the order of sources, files and rows; ``problem`` is NULL;
+    the values are those of ``Source.value_types``.
 
     Args:
         connection: database without that table.
-        source: files to read.
+        sources: files to read; ids and behaviours of all are alike.
         on_bad_row: whether a bad row ends the loading or is skipped.
         progress: gets the name of each file.
 
@@ -55,21 +59,23 @@ def load_events(
         the rows that were skipped (none with ``on_bad_row="error"``).
 
     Raises:
-        UserError: a file cannot be read or lacks a column, or a row is bad and ``on_bad_row`` is ``error``.
+        UserError: a file cannot be read or lacks a column, or a row is bad and ``on_bad_row`` is ``error``; or a
+            quote in it is never closed, so that nobody knows how many rows are bad.
     """
-    user, item = ID_TYPES[source.user_type], ID_TYPES[source.item_type]
-    values = "".join(f", value_{n} DOUBLE" for n in range(len(source.behaviours)))
+    user, item = ID_TYPES[sources[0].user_type], ID_TYPES[sources[0].item_type]
+    values = "".join(f", value_{n} {kind}" for n, kind in enumerate(sources[0].value_types))
     connection.execute(
         f"CREATE TABLE events (user_key {user}, item_key {item}, time BIGINT{values}, "
         "position BIGINT, problem VARCHAR)"
     )
+    files = [(source, file) for source in sources for file in source.files]
     count = 0
     sample: list[str] = []
-    for number, file in enumerate(source.files):
-        progress(f"read {file.name}", number / len(source.files))
+    for number, (source, file) in enumerate(files):
+        progress(f"read {printable(file.name)}", number / len(files))
         bad = _load_file(connection, source, file, number)
         unit = "row" if source.layout == "parquet" else "line"
-        messages = [f"{file}, {unit} {line}: {problem}" for line, problem in bad.first]
+        messages = [printable(f"{file}, {unit} {line}: {problem}") for line, problem in bad.first]
         if messages and on_bad_row == "error":
             more = f" ({bad.count - 1:,} more in this file)" if bad.count > 1 else ""
             raise UserError(f"{messages[0]}{more}; fix it, or have bad rows skipped (--on-bad-row skip)")
@@ -78,28 +84,36 @@ def load_events(
 
 
 def _load_file(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, number: int) -> _BadRows:
-    with user_error_of_reading(file):
+    with user_error_of_reading(file), odd_line_ends_named(file, source):
         _insert(connection, source, scan_file(connection, file, source, keep_malformed=True), number)
     bad = _take_bad_rows(connection, number)
-    return _with_rejected_lines(connection, source, file, bad) if source.layout == "csv" else bad
+    if source.layout == "csv":
+        return _with_rejected_lines(connection, source, file, bad)
+    if source.layout == "jsonl" and bad.count:
+        return _BadRows(bad.count, _by_line(bad, locate(file, [row for row, _ in bad.first], set(), source)))
+    return bad
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, source: Source, scan: Scan, number: int) -> None:
-    def column(name: str) -> RawColumn:
-        return RawColumn(name, sql_name(name), scan.types[name])
-
-    user, item, time = column(source.user), column(source.item), column(source.timestamp)
-    values = [column(name) for name in source.behaviours.values()]
+    columns = scan.columns
     checked = [
-        user.as_id(source.user_type),
-        item.as_id(source.item_type),
-        time.as_time(source.time_unit),
-        *(value.as_number(source.limits) for value in values),
+        columns[source.user].as_id(source.user_type),
+        columns[source.item].as_id(source.item_type),
+        columns[source.timestamp].as_time(source.time_unit),
     ]
-    chosen = ", ".join(check.value for check in checked)
+    if source.event_type is not None:
+        checked.append(columns[source.event_type].as_event_type())
+    for name, column in source.behaviours.items():
+        if name in source.buckets:
+            checked.append(columns[column].in_buckets(source.buckets[name]))
+        else:
+            checked.append(columns[column].as_number(source.limits, may_be_missing=source.may_be_missing))
+    named = [(f"v{place}", value) for place, value in enumerate(checked)]
+    chosen = ", ".join(name for name, _ in named)
+    computed = ", ".join(f"{value.value} AS {name}" for name, value in named)
     connection.execute(
-        f"INSERT INTO events SELECT {chosen}, {number * _FILE_STRIDE} + row, {problem_of(checked)} "
-        f"FROM (SELECT row_number() OVER () AS row, {', '.join(map(sql_name, source.columns))} FROM {scan.sql})"
+        f"INSERT INTO events SELECT {chosen}, {number * _FILE_STRIDE} + row, {problem_of(named)} "
+        f"FROM (SELECT *, {computed} FROM {scan.sql})"
     )
 
 
@@ -118,14 +132,28 @@ def _take_bad_rows(connection: duckdb.DuckDBPyConnection, number: int) -> _BadRo
 def _with_rejected_lines(
     connection: duckdb.DuckDBPyConnection, source: Source, file: Path, bad: _BadRows
 ) -> _BadRows:
-    """The bad rows by line instead of row, together with the lines that DuckDB could not even split."""
+    """The bad rows by line instead of row, together with the records that DuckDB could not even split."""
     rejected = connection.execute(
-        "SELECT line, any_value(error_message), any_value(csv_line) FROM reject_errors GROUP BY line ORDER BY line"
+        "SELECT line, arg_min(error_message, column_idx), any_value(csv_line), list(error_type) "
+        "FROM reject_errors GROUP BY line ORDER BY line"
     ).fetchall()
     connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
-    lines = physical_lines(file, [row for row, _ in bad.first], {line for line, *_ in rejected}, source)
-    malformed = [
-        (line, f"{message.rstrip('.')}: {text.strip()[:60]!r}") for line, message, text in rejected[:_MAX_SAMPLE]
-    ]
-    by_line = [(line, problem) for line, (_, problem) in zip(lines, bad.first, strict=True)]
-    return _BadRows(bad.count + len(rejected), sorted(by_line + malformed)[:_MAX_SAMPLE])
+    if not rejected and not bad.count:
+        return bad
+    located = locate(file, [row for row, _ in bad.first], {record for record, *_ in rejected}, source)
+    malformed = []
+    for record, message, text, kinds in rejected:
+        begun, ended = located.rejected.get(record, (record, record))
+        if ended > begun and any(kind in _OPEN_QUOTE for kind in kinds):
+            raise UserError(
+                f"{file}, line {begun}: a quote that begins here is not closed as it should be up to line "
+                f"{ended}; fix it, or have quotes read as any other character (--no-quotes)"
+            )
+        malformed.append((begun, f"{message.rstrip('.')}: {text.strip()[:60]!r}"))
+    return _BadRows(bad.count + len(rejected), sorted(_by_line(bad, located) + malformed)[:_MAX_SAMPLE])
+
+
+def _by_line(bad: _BadRows, located: Located) -> list[tuple[int, str]]:
+    """The bad rows by line; by row where the line was not found."""
+    lines = located.lines + [row for row, _ in bad.first[len(located.lines) :]]
+    return [(line, problem) for line, (_, problem) in zip(lines, bad.first, strict=True)]

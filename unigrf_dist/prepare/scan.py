@@ -1,24 +1,33 @@
-"""DuckDB's scan of a raw file: the table function that reads it, its column types, its errors."""
+"""DuckDB's scan of a raw file: from how it is written to rows with its needed columns.
+
+Names of columns never reach SQL: a column is known by its place in the file, and is called ``raw_0``, ``raw_1``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import codecs
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare.raw_csv import check_columns, csv_columns
+from unigrf_dist.prepare.raw_checks import RawColumn
+from unigrf_dist.prepare.raw_csv import check_columns, mixed_line_ends, open_text, read_header
 from unigrf_dist.prepare.source import RawTable
-from unigrf_dist.prepare.sql import sql_text
-from unigrf_dist.prepare.workspace import disk_is_full
+from unigrf_dist.prepare.sql import sql_path, sql_text
+from unigrf_dist.prepare.workspace import disk_is_full, folder_of
 
 _MAX_JSON_OBJECT_BYTES = 64 << 20
 _MAX_MESSAGE = 300
+# What Hive writes for a missing value.
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,12 @@ class Scan:
     """How DuckDB reads a file.
 
     Attributes:
-        sql: table function, to be used after FROM.
-        types: DuckDB type of every column that is read, by its name.
+        sql: rows in the order of the file, to be used after FROM: ``row``, which counts from 1, and the columns.
+        columns: every column that is read, by its name in the file.
     """
 
     sql: str
-    types: dict[str, str]
+    columns: dict[str, RawColumn]
 
 
 def scan_file(
@@ -44,21 +53,53 @@ def scan_file(
         file: the file.
         table: how the file is written and which of its columns are needed.
         keep_malformed: whether reading goes on after a malformed row. DuckDB then lists such rows of a csv file in
-            its table ``reject_errors``; in a jsonl file they become rows of nulls, so that row numbers still are
-            line numbers.
+            its table ``reject_errors``; in a jsonl file they become rows of nulls, so that row numbers still count
+            lines.
 
     Raises:
         UserError: the file cannot be opened or lacks a column.
     """
     try:
+        str(file).encode()
         file.open("rb").close()
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeError as error:
+        raise UserError(f"{file}: its name is no UTF-8; rename it") from error
     if table.layout == "csv":
-        return _scan_csv(file, table, keep_malformed)
-    if table.layout == "jsonl":
-        return _scan_jsonl(file, table, keep_malformed)
-    return _scan_parquet(connection, file, table)
+        rows, found = _csv_rows(connection, file, table, keep_malformed)
+    elif table.layout == "jsonl":
+        rows, found = _jsonl_rows(file, table, keep_malformed)
+    else:
+        rows, found = _parquet_rows(connection, file, table)
+    found += [(sql_text_or_null(partition_value(file, name)), "VARCHAR") for name in table.partitions]
+    chosen = "".join(f", {sql} AS raw_{number}" for number, (sql, _) in enumerate(found))
+    names = [*table.file_columns, *table.partitions]
+    return Scan(
+        f"(SELECT row_number() OVER () AS row{chosen} FROM {rows})",
+        {
+            name: RawColumn(file, name, f"raw_{number}", kind)
+            for number, (name, (_, kind)) in enumerate(zip(names, found, strict=True))
+        },
+    )
+
+
+def partition_value(file: Path, name: str) -> str | None:
+    """Value of ``NAME=VALUE`` among the folders of ``file``, the innermost one; None for Hive's missing value.
+
+    Raises:
+        UserError: no folder is called so.
+    """
+    for folder in reversed(file.absolute().parent.parts):
+        key, sign, value = folder.partition("=")
+        if sign and unquote(key) == name:
+            return None if value == _HIVE_NULL else unquote(value)
+    raise UserError(f"{file}: lies in no folder {name}=VALUE; leave out --partition {name}")
+
+
+def sql_text_or_null(value: str | None) -> str:
+    """A string literal, or a missing string."""
+    return "NULL::VARCHAR" if value is None else sql_text(value)
 
 
 @contextmanager
@@ -77,33 +118,81 @@ def user_error_of_reading(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from error
 
 
-def _scan_csv(file: Path, table: RawTable, keep_malformed: bool) -> Scan:
+@contextmanager
+def odd_line_ends_named(file: Path, table: RawTable) -> Iterator[None]:
+    """Turn DuckDB's refusal of mixed line ends into a UserError that names the first odd line."""
+    try:
+        yield
+    except duckdb.InvalidInputException as error:
+        mixed = mixed_line_ends(file, table.encoding) if table.layout == "csv" else None
+        if mixed is None:
+            raise
+        raise UserError(mixed) from error
+
+
+def _csv_rows(
+    connection: duckdb.DuckDBPyConnection, file: Path, table: RawTable, keep_malformed: bool
+) -> tuple[str, list[tuple[str, str]]]:
+    header = read_header(table, file)
     quote = "'\"'" if table.quoted else "''"
     rejects = "ignore_errors=true, store_rejects=true, " if keep_malformed else ""
-    return Scan(
-        f"read_csv({sql_text(str(file))}, columns={_as_text(csv_columns(table, file))}, "
-        f"delim={sql_text(table.delimiter)}, quote={quote}, escape={quote}, header={table.header is None}, "
-        f"auto_detect=false, {rejects}encoding={sql_text(table.encoding)})",
-        dict.fromkeys(table.columns, "VARCHAR"),
+    skip = f"skip={header.skipped_lines}, " if header.skipped_lines and table.header is None else ""
+    path, encoding = _in_known_encoding(connection, file, table.encoding)
+    # All columns are text: values are checked and cast afterwards, so that a bad one can be quoted in an error.
+    columns = ", ".join(f"c{place}: 'VARCHAR'" for place in range(len(header.columns)))
+    rows = (
+        f"read_csv({sql_path(path)}, columns={{{columns}}}, delim={sql_text(table.delimiter_of(file))}, "
+        f"quote={quote}, escape={quote}, header={table.header is None}, auto_detect=false, {skip}{rejects}"
+        f"hive_partitioning=false, encoding={sql_text(encoding)})"
     )
+    return rows, [(f"c{header.columns.index(name)}", "VARCHAR") for name in table.file_columns]
 
 
-def _scan_jsonl(file: Path, table: RawTable, keep_malformed: bool) -> Scan:
-    return Scan(
-        f"read_json({sql_text(str(file))}, format='newline_delimited', columns={_as_text(table.columns)}, "
-        f"ignore_errors={keep_malformed}, maximum_object_size={_MAX_JSON_OBJECT_BYTES})",
-        dict.fromkeys(table.columns, "VARCHAR"),
+def _jsonl_rows(file: Path, table: RawTable, keep_malformed: bool) -> tuple[str, list[tuple[str, str]]]:
+    """Values as text. A JSON pointer takes any key as it is written, its case included."""
+    pointers = [f"/{name.replace('~', '~0').replace('/', '~1')}" for name in table.file_columns]
+    wanted = ", ".join(map(sql_text, pointers))
+    rows = (
+        f"(SELECT json_extract_string(json, [{wanted}]) AS found FROM read_ndjson_objects({sql_path(file)}, "
+        f"ignore_errors={keep_malformed}, maximum_object_size={_MAX_JSON_OBJECT_BYTES}, hive_partitioning=false))"
     )
+    return rows, [(f"found[{place}]", "VARCHAR") for place in range(1, len(pointers) + 1)]
 
 
-def _scan_parquet(connection: duckdb.DuckDBPyConnection, file: Path, table: RawTable) -> Scan:
-    needed = table.columns
-    check_columns(file, pq.ParquetFile(file).schema_arrow.names, needed)
-    sql = f"read_parquet({sql_text(str(file))})"
-    described = connection.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
-    return Scan(sql, {name: kind for name, kind, *_ in described if name in needed})
+def _parquet_rows(
+    connection: duckdb.DuckDBPyConnection, file: Path, table: RawTable
+) -> tuple[str, list[tuple[str, str]]]:
+    # Opened here, as Arrow would take a name such as s3: for a place.
+    with file.open("rb") as content:
+        names: Sequence[str] = pq.read_schema(content).names
+    check_columns(file, names, table.file_columns)
+    rows = f"read_parquet({sql_path(file)}, hive_partitioning=false)"
+    # DuckDB renames columns that differ in case alone; their places stay.
+    described = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+    aliases = ", ".join(f"c{place}" for place in range(len(described)))
+    kinds = [kind for _, kind, *_ in described]
+    places = [list(names).index(name) for name in table.file_columns]
+    return f"{rows} AS t({aliases})", [(f"c{place}", kinds[place]) for place in places]
 
 
-def _as_text(names: Iterable[str]) -> str:
-    """All columns as text: values are checked and cast afterwards, so that a bad one can be quoted in an error."""
-    return "{" + ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in names) + "}"
+def _in_known_encoding(connection: duckdb.DuckDBPyConnection, file: Path, encoding: str) -> tuple[Path, str]:
+    """The file and its encoding if DuckDB reads it, else a copy in UTF-8; the next one replaces it.
+
+    Raises:
+        UserError: the file is not in that encoding.
+    """
+    codec = codecs.lookup(encoding).name
+    if codec in ("utf-8", "ascii", "iso8859-1"):
+        return file, "latin-1" if codec == "iso8859-1" else "utf-8"
+    copy = folder_of(connection) / "in_utf8.csv"
+    try:
+        with (
+            open_text(file, encoding, errors="strict") as text,
+            copy.open("w", encoding="utf-8", newline="") as out,
+        ):
+            shutil.copyfileobj(text, out, 1 << 20)
+    except UnicodeError as error:
+        raise UserError(
+            f"{file}: is not in the encoding {encoding}: {error}; name another (--encoding)"
+        ) from error
+    return copy, "utf-8"

@@ -1,6 +1,10 @@
-"""Pieces of SQL for DuckDB: quoting, types of raw ids, counts."""
+"""Pieces of SQL for DuckDB: quoting of names and paths, types of raw ids, counts."""
 
 from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
 
 import duckdb
 
@@ -14,9 +18,13 @@ def sql_text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def sql_name(value: str) -> str:
-    """A quoted identifier, such as the name of a column."""
-    return '"' + value.replace('"', '""') + '"'
+def sql_path(file: Path) -> str:
+    """A literal that stands for exactly one local file.
+
+    DuckDB reads a path as a pattern, so that each of its signs stands in brackets; an absolute path keeps it from
+    taking ``~`` or ``s3:`` for a place.
+    """
+    return sql_text(re.sub(r"[*?\[]", r"[\g<0>]", os.path.abspath(file)))
 
 
 def count_rows(connection: duckdb.DuckDBPyConnection, rows: str) -> int:

@@ -26,8 +26,8 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UserError: ``out`` holds something, or is a file, or cannot be written to, or the disk is full.
     """
-    _refuse_used(out, overwrite)
     with user_error_of_disk(out):
+        _refuse_used(out, overwrite)
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     try:
@@ -42,15 +42,14 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def user_error_of_disk(out: Path) -> Iterator[None]:
-    """Turn a full disk and missing permissions while writing ``out`` into a UserError."""
+    """Turn a full disk and whatever else the system refuses while writing ``out`` into a UserError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{out}: the disk is full; nothing was kept, free some space and run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise UserError(f"{out}: cannot be written: {error.strerror}; choose another folder") from error
-        raise
+        where = f" ({error.filename})" if error.filename not in (None, str(out)) else ""
+        raise UserError(f"{out}: cannot be written: {error.strerror}{where}; choose another folder") from error
 
 
 def _refuse_used(out: Path, overwrite: bool) -> None:

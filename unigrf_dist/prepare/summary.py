@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unigrf_dist.data.manifest import FeatureRecord, Manifest
+from unigrf_dist.errors import printable
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class DatasetSummary:
 
 def summary_table(summary: DatasetSummary) -> Table:
     """The summary as a table for the terminal."""
-    title = Text(f"{summary.path}, made in {summary.seconds:.1f} s")
+    title = Text(f"{printable(str(summary.path))}, made in {summary.seconds:.1f} s")
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in manifest_facts(summary.manifest):
         # Raw rows may look like markup.
         table.add_row(name, Text(value))
     for note in summary.notes:
-        table.add_row("note", Text(note))
+        table.add_row("note", Text(printable(note)))
     return table
 
 
@@ -58,6 +59,9 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("users too short to hold out", f"{manifest.num_training_only_users:,} (training only)"))
     if manifest.num_unsorted_users:
         facts.append(("users sorted by time", f"{manifest.num_unsorted_users:,} (raw order was another)"))
+    if manifest.num_repeats is not None:
+        facts.append(("repeats of an item", f"{manifest.num_repeats / manifest.num_events:.1%} of the events"))
+    facts += [("warning", warning.message) for warning in manifest.warnings]
     if manifest.skipped_rows.count:
         facts.append(("raw rows skipped", f"{manifest.skipped_rows.count:,}"))
         facts += [("", line) for line in manifest.skipped_rows.sample]

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from unigrf_dist.prepare.raw_checks import MICROSECONDS_PER_SECOND
+
 
 @dataclass(frozen=True)
 class UserChunk:
@@ -22,6 +24,7 @@ class UserChunk:
         behaviours: ``[E]`` int16 codes.
         timestamps: ``[E]`` int64, seconds.
         num_unsorted_users: users whose raw events were in another order.
+        num_duplicates: events that equal an earlier one of the same user, time, item and behaviour.
     """
 
     raw_user_ids: pa.Array
@@ -30,14 +33,15 @@ class UserChunk:
     behaviours: NDArray[np.int16]
     timestamps: NDArray[np.int64]
     num_unsorted_users: int
+    num_duplicates: int
 
 
 def user_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[UserChunk]:
     """Regroup sorted events into chunks of whole users.
 
     Args:
-        batches: record batches with the columns raw user, item id, behaviour code, timestamp and position in the
-            raw files; sorted by user, and within a user in the order to be written.
+        batches: record batches with the columns raw user, item id, behaviour code, time in microseconds and
+            position in the raw files; sorted by user, and within a user in the order to be written.
     """
     pending: list[pa.RecordBatch] = []
     for batch in batches:
@@ -80,7 +84,7 @@ class RowFeed:
 
 def _chunk(events: pa.Table) -> UserChunk:
     users, *columns = (column.combine_chunks() for column in events.columns)
-    item_ids, behaviours, timestamps, position = (column.to_numpy() for column in columns)
+    item_ids, behaviours, times, position = (column.to_numpy() for column in columns)
     changes = pc.not_equal(users.slice(1), users.slice(0, len(users) - 1)).to_numpy(zero_copy_only=False)
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     backward = (np.diff(position) < 0) & ~changes
@@ -90,6 +94,24 @@ def _chunk(events: pa.Table) -> UserChunk:
         lengths=np.diff(np.append(starts, len(users))),
         item_ids=item_ids,
         behaviours=behaviours,
-        timestamps=timestamps,
+        timestamps=pc.divide(columns[2], MICROSECONDS_PER_SECOND).to_numpy(),
         num_unsorted_users=len(unsorted),
+        num_duplicates=_num_duplicates(changes, times, item_ids, behaviours),
     )
+
+
+def _num_duplicates(
+    changes: NDArray[np.bool_],
+    times: NDArray[np.int64],
+    item_ids: NDArray[np.int64],
+    behaviours: NDArray[np.int16],
+) -> int:
+    """Events that equal an earlier one; ``changes[n]`` says whether ``n`` and ``n + 1`` are of two users."""
+    ties = (np.diff(times) == 0) & ~changes
+    # Only events that share user and time with another one need to be compared.
+    tied = np.append(ties, False) | np.insert(ties, 0, False)
+    groups = np.cumsum(np.insert(~ties, 0, False))[tied]
+    columns = (groups, item_ids[tied], behaviours[tied])
+    order = np.lexsort(columns)
+    equal = [np.diff(column[order]) == 0 for column in columns]
+    return int(np.logical_and.reduce(equal).sum())

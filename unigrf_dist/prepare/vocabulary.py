@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -15,6 +16,9 @@ from unigrf_dist.prepare.workspace import arrow_batches
 _ITEMS_PER_CHUNK = 1 << 20
 # Behaviour codes are int16.
 _MAX_BEHAVIOURS = 1 << 15
+# A value of its own is a token of its own, which must be seen often to be learnt.
+MAX_VALUES = 1000
+_MAX_EVENT_TYPES = 256
 
 
 def make_items(connection: duckdb.DuckDBPyConnection) -> int:
@@ -40,27 +44,78 @@ def raw_item_ids(connection: duckdb.DuckDBPyConnection) -> Iterator[pa.Array]:
 def make_behaviours(connection: duckdb.DuckDBPyConnection, source: Source) -> list[dict[str, float]]:
     """Make the table ``behaviours(code, value_0 …)`` of all distinct behaviours, ordered by their values.
 
+    Args:
+        connection: database with the table ``events``.
+        source: meaning of the values.
+
     Returns:
-        named values of every code, by code.
+        named values of every code, by code; a missing value has no name there.
 
     Raises:
-        UserError: there are more distinct behaviours than int16 codes.
+        UserError: a column is continuous, there are more distinct behaviours than int16 codes, or event types
+            cannot be named.
     """
     names = list(source.behaviours)
-    if not names:
+    values = ", ".join(f"value_{n}" for n in range(len(source.value_types)))
+    if not values:
         connection.execute("CREATE TABLE behaviours AS SELECT 0::SMALLINT AS code")
         return [{"event": 1.0}]
-    values = ", ".join(f"value_{n}" for n in range(len(names)))
     distinct = connection.execute(
         f"SELECT DISTINCT {values} FROM events ORDER BY {values} LIMIT {_MAX_BEHAVIOURS + 1}"
     ).fetchall()
+    _refuse_continuous(source, distinct)
     if len(distinct) > _MAX_BEHAVIOURS:
         raise UserError(
             f"{source.files[0]}: columns {', '.join(source.behaviours.values())} have more than "
-            f"{_MAX_BEHAVIOURS:,} distinct combinations; choose columns of few values, or round them"
+            f"{_MAX_BEHAVIOURS:,} distinct combinations; choose columns of few values, or put them into buckets "
+            "(--buckets)"
         )
     connection.execute(
         f"CREATE TABLE behaviours AS SELECT (row_number() OVER (ORDER BY {values}) - 1)::SMALLINT AS code, "
         f"{values} FROM (SELECT DISTINCT {values} FROM events)"
     )
-    return [dict(zip(names, row, strict=True)) for row in distinct]
+    if source.event_type is None:
+        return [_present(names, row) for row in distinct]
+    kinds = event_type_names(sorted({row[0] for row in distinct}), source)
+    return [
+        {**{name: float(kind == row[0]) for kind, name in kinds.items()}, **_present(names, row[1:])}
+        for row in distinct
+    ]
+
+
+def event_type_names(types: Sequence[str], source: Source) -> dict[str, str]:
+    """Names of the behaviour values that stand for event types, by type: a name is what a task rule can contain.
+
+    Raises:
+        UserError: there are too many types for values of their own, or two would have one name.
+    """
+    if len(types) > _MAX_EVENT_TYPES:
+        raise UserError(
+            f"{source.files[0]}: column {source.event_type!r} has {len(types):,} values; event types are at "
+            f"most {_MAX_EVENT_TYPES}, is it another column?"
+        )
+    names: dict[str, str] = {}
+    for kind in types:
+        name = re.sub(r"\W", "_", kind)
+        name = name if re.match(r"[^\W\d]", name) else f"_{name}"
+        if name in source.behaviours or name in names.values():
+            raise UserError(
+                f"{source.files[0]}: event type {kind!r} of column {source.event_type!r} is called {name} in "
+                "rules, which is another value's name too; rename one"
+            )
+        names[kind] = name
+    return names
+
+
+def _present(names: Sequence[str], values: Sequence[float | None]) -> dict[str, float]:
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+
+
+def _refuse_continuous(source: Source, distinct: Sequence[Sequence[object]]) -> None:
+    first = len(source.value_types) - len(source.behaviours)
+    for number, (name, column) in enumerate(source.behaviours.items(), start=first):
+        if len({row[number] for row in distinct}) > MAX_VALUES:
+            raise UserError(
+                f"{source.files[0]}: column {column!r} has more than {MAX_VALUES:,} distinct values; put a "
+                f"continuous one into buckets by their lower edges (--buckets {name}=0,10,60), or leave it out"
+            )

@@ -33,6 +33,8 @@ def workspace(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnec
         with duckdb.connect(str(folder / "events.duckdb")) as connection:
             connection.execute("SET temp_directory = ?", [str(folder / "spill")])
             connection.execute("SET preserve_insertion_order = true")
+            # Times without a zone are UTC, wherever the machine stands.
+            connection.execute("SET TimeZone = 'UTC'")
             _limit_memory(connection, memory_limit)
             yield connection
     except duckdb.Error as error:
@@ -43,6 +45,12 @@ def workspace(folder: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnec
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_of(connection: duckdb.DuckDBPyConnection) -> Path:
+    """Folder of a workspace, for further temporary files."""
+    [(spill,)] = connection.execute("SELECT current_setting('temp_directory')").fetchall()
+    return Path(spill).parent
 
 
 def arrow_batches(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from unigrf_dist.data.feature_files import user_column
 from unigrf_dist.data.manifest import (
     ITEMS_FILE,
     SEQUENCES_FOLDER,
+    DataWarning,
     FeatureRecord,
     FileRecord,
     IdType,
     Manifest,
+    RawFileRecord,
     ShardRecord,
     SkippedRows,
     file_record,
@@ -42,6 +45,7 @@ class Counts:
         item_training_events: ``[num_items]`` int64, training events of each item.
         users, events: number of users and of all their events.
         training_only_users: users with too few events to hold any out.
+        repeats: events whose item the user had met before.
         first_timestamp, last_timestamp: range of the event times, in seconds.
     """
 
@@ -50,6 +54,7 @@ class Counts:
     users: int = 0
     events: int = 0
     training_only_users: int = 0
+    repeats: int = 0
     first_timestamp: int = field(default=np.iinfo(np.int64).max)
     last_timestamp: int = field(default=np.iinfo(np.int64).min)
 
@@ -69,6 +74,9 @@ class Counts:
         held_out = np.repeat(lengths - num_training_events(lengths), lengths)
         trained, counts = np.unique(items[from_end > held_out], return_counts=True)
         self.item_training_events[trained] += counts
+        users = np.repeat(np.arange(len(lengths)), lengths)
+        met = np.sort(users * len(self.item_training_events) + items)
+        self.repeats += int((np.diff(met) == 0).sum())
         self.first_timestamp = min(self.first_timestamp, int(timestamps.min()))
         self.last_timestamp = max(self.last_timestamp, int(timestamps.max()))
 
@@ -174,6 +182,9 @@ class DatasetWriter:
         source: str,
         arguments: dict[str, str | int | float],
         num_unsorted_users: int = 0,
+        num_duplicates: int | None = None,
+        warnings: Sequence[DataWarning] = (),
+        raw_files: Sequence[RawFileRecord] = (),
         skipped_rows: SkippedRows | None = None,
         features: Sequence[FeatureRecord] = (),
         item_features: FileRecord | None = None,
@@ -182,7 +193,8 @@ class DatasetWriter:
 
         Args:
             raw_item_ids: raw ids by ascending item id, in chunks.
-            source, arguments, num_unsorted_users, skipped_rows, features, item_features: see ``Manifest``.
+            source, arguments, num_unsorted_users, num_duplicates, warnings, raw_files, skipped_rows, features,
+                item_features: see ``Manifest``.
 
         Returns:
             the manifest as written.
@@ -211,6 +223,11 @@ class DatasetWriter:
             shards=self._shards,
             features=list(features),
             item_features=item_features,
+            num_repeats=counts.repeats,
+            num_duplicates=num_duplicates,
+            warnings=list(warnings),
+            version=metadata.version("unigrf-dist"),
+            raw_files=list(raw_files),
         )
         write_manifest(self._folder, manifest)
         return manifest

@@ -25,36 +25,59 @@ def register(app: typer.Typer) -> None:
 
 def prepare(
     format: Annotated[str, typer.Argument(help="Raw format; an unknown name lists all formats.")],
-    raw: Annotated[Path, typer.Option(help="Raw file, or the folder that holds the format's files.")],
+    raw: Annotated[
+        list[Path], typer.Option(help="Raw file, or the folder that holds the format's files; repeatable.")
+    ],
     out: OutFolder,
     on_bad_row: Annotated[
         Literal["error", "skip"],
         typer.Option(help="End at the first bad row, or leave bad rows out and count them."),
     ] = "error",
+    max_skipped: Annotated[
+        float | None, typer.Option(min=0, max=1, help="End if a larger share of the rows had to be skipped.")
+    ] = None,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Keep the first of events alike in every respect.")
+    ] = False,
     min_events: Annotated[int, typer.Option(min=1, help="Leave out users with fewer events.")] = 1,
     min_item_events: Annotated[int, typer.Option(min=1, help="Leave out items with fewer events.")] = 1,
     column: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MEANING=NAME",
-            help="csv, parquet: user=, item=, timestamp=; repeatable: behaviour=, item_feature=, user_feature=.",
+            help="Own files: user=, item=, timestamp=; repeatable: behaviour=, item_feature=, user_feature=.",
         ),
     ] = None,
+    event_type: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Own files: text column with the kind of event.")
+    ] = None,
+    buckets: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=EDGES", help="Own files: lower edges for a continuous behaviour."),
+    ] = None,
+    partition: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Own files: column in the folders' names, NAME=VALUE."),
+    ] = None,
     item_features: Annotated[
-        Path | None, typer.Option(help="csv, parquet: file of the item features; has the item column too.")
+        Path | None, typer.Option(help="Own files: file of the item features; has the item column too.")
     ] = None,
     user_features: Annotated[
-        Path | None, typer.Option(help="csv, parquet: file of the user features; has the user column too.")
+        Path | None, typer.Option(help="Own files: file of the user features; has the user column too.")
     ] = None,
     separator: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=CHARACTERS", help="csv, parquet: separator of the values of an item feature."),
+        typer.Option(metavar="NAME=CHARACTERS", help="Own files: separator of the values of an item feature."),
     ] = None,
-    string_ids: Annotated[bool, typer.Option("--string-ids", help="csv, parquet: ids are text.")] = False,
+    string_ids: Annotated[bool, typer.Option("--string-ids", help="Own files: ids are text.")] = False,
     time_unit: Annotated[
-        Literal["s", "ms", "us"], typer.Option(help="csv, parquet: unit of the timestamps.")
+        Literal["s", "ms", "us", "ns"], typer.Option(help="Own files: unit of times that are numbers.")
     ] = "s",
-    delimiter: Annotated[str, typer.Option(help="csv: character between columns.")] = ",",
+    delimiter: Annotated[
+        str | None, typer.Option(help="csv: characters between columns; a tab for .tsv, else a comma.")
+    ] = None,
+    no_quotes: Annotated[bool, typer.Option("--no-quotes", help="csv: a double quote is like any other.")] = False,
+    encoding: Annotated[str, typer.Option(help="csv: encoding of the text.")] = "utf-8",
     memory_limit: Annotated[str, typer.Option(help="Above it, sorting spills to disk beside the output.")] = "2GB",
     overwrite: Overwrite = False,
 ) -> None:
@@ -71,6 +94,11 @@ def prepare(
         string_ids=string_ids,
         time_unit=time_unit,
         delimiter=delimiter,
+        no_quotes=no_quotes,
+        encoding=encoding,
+        event_type=event_type,
+        buckets=buckets or [],
+        partitions=partition or [],
         separators=separator or [],
         item_features=item_features,
         user_features=user_features,
@@ -81,6 +109,8 @@ def prepare(
             raw=raw,
             out=out,
             on_bad_row=on_bad_row,
+            max_skipped=max_skipped,
+            drop_duplicates=drop_duplicates,
             min_events=min_events,
             min_item_events=min_item_events,
             columns=mapping,

@@ -94,6 +94,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             max_events=config.data.max_events,
             rank=runtime.rank,
             world_size=runtime.world_size,
+            targets=config.objective.retrieval.targets,
             bootstrap_samples=config.evaluate.bootstrap_samples,
             comparisons=True,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),

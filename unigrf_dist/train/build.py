@@ -16,7 +16,7 @@ from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.runtime import Runtime
-from unigrf_dist.train.checks import refuse_absent_features, task_labels
+from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
 from unigrf_dist.train.engine import build_engine
 
 
@@ -48,7 +48,7 @@ def build_parts(
         UserError: the data does not fit the configuration.
     """
     dataset = open_dataset(config.data.path)
-    labels = task_labels(config, dataset)
+    labels, targets = task_labels(config, dataset), retrieval_targets(config, dataset)
     refuse_absent_features(config, dataset)
     manifest = dataset.manifest
     announce(
@@ -67,7 +67,7 @@ def build_parts(
     )
     torch.manual_seed(config.train.seed)
     phases = phases or Phases()
-    model = UniGRF(config, labels, num_items=dataset.num_items, phases=phases)
+    model = UniGRF(config, labels, num_items=dataset.num_items, phases=phases, targets=targets)
     engine = build_engine(config, model, num_users=dataset.num_users)
     scorer = EngineScorer(config, engine, table, labels)
     return Parts(config, runtime, dataset, engine, table, scorer, phases)

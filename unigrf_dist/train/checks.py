@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unigrf_dist.config import Config
-from unigrf_dist.config.task_rule import label_table
+from unigrf_dist.config.task_rule import label_table, target_behaviours
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.manifest import Owner
 from unigrf_dist.errors import UserError
@@ -24,6 +24,7 @@ def refuse_unfit(config: Config, dataset: Dataset, ranks: int) -> None:
     """
     refuse_unbuildable(config.model)
     task_labels(config, dataset)
+    retrieval_targets(config, dataset)
     refuse_absent_features(config, dataset)
     refuse_unmeasurable(config, dataset)
     refuse_too_many_ranks(config, ranks)
@@ -39,6 +40,22 @@ def task_labels(config: Config, dataset: Dataset) -> list[list[float]]:
         return label_table([task.rule for task in config.objective.ranking], dataset.manifest.behaviours)
     except ValueError as error:
         raise UserError(f"objective.ranking: {error}") from error
+
+
+def retrieval_targets(config: Config, dataset: Dataset) -> list[bool]:
+    """``[num_behaviours]`` whether an event of each behaviour is one that retrieval is to find.
+
+    Raises:
+        UserError: the rule names a value that no behaviour of the data has, or no behaviour meets it.
+    """
+    rule = config.objective.retrieval.targets
+    try:
+        found = target_behaviours(rule, dataset.manifest.behaviours)
+    except ValueError as error:
+        raise UserError(f"objective.retrieval.targets: {error}") from error
+    if not any(found):
+        raise UserError(f"objective.retrieval.targets: no behaviour of {dataset.path} meets '{rule}'")
+    return found
 
 
 def refuse_absent_features(config: Config, dataset: Dataset) -> None:

@@ -170,6 +170,7 @@ class Trainer:
             max_events=self.config.data.max_events,
             rank=self.runtime.rank,
             world_size=self.runtime.world_size,
+            targets=self.config.objective.retrieval.targets,
             bootstrap_samples=0,
         )
         best = self.selection.note(self.state, result.model)

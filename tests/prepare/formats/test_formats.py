@@ -19,7 +19,7 @@ def rating(value: float) -> dict[str, float]:
 
 def test_the_formats_of_the_command_line() -> None:
     assert list(FORMATS) == ["movielens-1m", "movielens-20m", "amazon", "kuairand", "movietweetings"]
-    assert list(MAPPED_FORMATS) == ["csv", "parquet"]
+    assert list(MAPPED_FORMATS) == ["csv", "jsonl", "parquet"]
 
 
 def test_movielens_1m(tmp_path: Path) -> None:

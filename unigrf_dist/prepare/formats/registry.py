@@ -19,6 +19,7 @@ FORMATS: dict[str, Callable[[Path], Source]] = {
 # Formats whose columns the user has to name.
 MAPPED_FORMATS: dict[str, Callable[[Path, ColumnMapping], Source]] = {
     "csv": mapped_table.csv,
+    "jsonl": mapped_table.jsonl,
     "parquet": mapped_table.parquet,
 }
 
