@@ -26,7 +26,6 @@ from unigrf_dist.data import JaggedBatch
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate import evaluator
 from unigrf_dist.evaluate.evaluator import evaluate
-from unigrf_dist.evaluate.metrics_file import read_metrics, write_metrics
 from unigrf_dist.model.unigrf import SequenceScores
 
 USERS = drawn_users(50, seed=4)
@@ -153,39 +152,3 @@ def test_the_planted_optimum_is_read_for_the_split(tmp_path: Path) -> None:
     assert evaluated(tmp_path / "data").planted_optimum == optimum
     with pytest.raises(UserError, match=r"planted\.json: no planted optimum of split validation"):
         evaluated(tmp_path / "data", split="validation")
-
-
-def test_metrics_of_both_splits_stand_in_one_file(tmp_path: Path) -> None:
-    write_users(tmp_path / "data", USERS)
-    run = tmp_path / "run"
-    run.mkdir()
-    for split, step in (("validation", 7), ("test", 9)):
-        write_metrics(run, evaluated(tmp_path / "data", split=split), checkpoint="best", step=step, data=tmp_path)
-    stored = read_metrics(run)
-    assert [stored[split]["step"] for split in ("validation", "test")] == [7, 9]
-    assert json.loads((run / "metrics.json").read_text())["schema"] == 1
-    assert [path.name for path in run.iterdir()] == ["metrics.json"]
-    test, model = stored["test"], evaluated(tmp_path / "data").model
-    assert test["model"]["retrieval"]["hr@10"] == {
-        "value": model.retrieval["hr@10"].value,
-        "low": model.retrieval["hr@10"].low,
-        "high": model.retrieval["hr@10"].high,
-    }
-    assert set(test["baselines"]) == {"popularity", "most_recent"}
-    assert test["planted_optimum"] is None
-    assert test["calibration_bins"][TASKS[0]][0].keys() == {"low", "high", "mean_predicted", "observed", "count"}
-
-
-@pytest.mark.parametrize("text", ['{"schema": 2, "splits": {}}', "[]", "{", '{"schema": 1}'])
-def test_a_strange_metrics_file_is_neither_read_nor_replaced(text: str, tmp_path: Path) -> None:
-    data = write_users(tmp_path / "data", USERS)
-    (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(UserError, match=r"metrics\.json: no metrics of this version"):
-        write_metrics(tmp_path, evaluated(data.path), checkpoint="best", step=1, data=tmp_path)
-    assert (tmp_path / "metrics.json").read_text() == text
-
-
-def test_a_run_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
-    data = write_users(tmp_path / "data", USERS)
-    with pytest.raises(UserError, match=r"metrics\.json: the metrics can't be written"):
-        write_metrics(tmp_path / "nowhere", evaluated(data.path), checkpoint="best", step=1, data=tmp_path)

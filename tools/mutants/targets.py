@@ -46,11 +46,17 @@ _STEP_TESTS = tuple(
         "checkpoint",
     )
 )
-_MODEL_TESTS = ("tests/model", *_STEP_TESTS)
+
+
+def _of(package: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{package}/test_{name}.py" for name in names)
 
 
 def _evaluate(*names: str) -> tuple[str, ...]:
-    return tuple(f"tests/evaluate/test_{name}.py" for name in names)
+    return _of("evaluate", *names)
+
+
+_BLOCKS = _of("model", "flops", "initial_values", "unigrf", "dropout", "causality")
 
 
 # The first target that fits a module is its own.
@@ -60,9 +66,10 @@ TARGETS = (
         "unigrf_dist/objective/smoothing.py",
         ("tests/objective/test_smoothing.py", "tests/objective/test_weighter.py"),
     ),
+    Target("unigrf_dist/objective/enhancer/store.py", _of("objective/enhancer", "store")),
     Target(
         "unigrf_dist/objective/enhancer/*.py",
-        ("tests/objective/enhancer", *_MODEL_TESTS, "tests/train/test_leak.py"),
+        ("tests/objective/enhancer", *_of("model", "unigrf", "batch_independence")),
     ),
     Target(
         "unigrf_dist/objective/negatives.py",
@@ -73,9 +80,18 @@ TARGETS = (
         "unigrf_dist/objective/negative_mask.py",
         ("tests/objective/test_mask_bits.py", "tests/objective/test_negative_mask.py"),
     ),
-    Target("unigrf_dist/objective/*.py", ("tests/objective", *_MODEL_TESTS)),
+    Target("unigrf_dist/objective/exact_norms.py", _of("objective", "exact_norms")),
+    Target("unigrf_dist/objective/seen.py", _of("objective", "mask_bits", "negative_mask")),
+    Target("unigrf_dist/objective/tasks.py", _of("objective", "tasks")),
+    Target("unigrf_dist/objective/*.py", ("tests/objective",)),
     Target("unigrf_dist/model/tokens.py", ("tests/model/test_token_rows.py", "tests/model/test_tokens.py")),
-    Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_side_features.py")),
+    Target("unigrf_dist/model/side_features.py", _of("model", "side_features")),
+    Target("unigrf_dist/model/cpu_adam.py", _of("model", "cpu_adam")),
+    Target("unigrf_dist/model/tables.py", _of("model", "table_parts", "table_ranks")),
+    Target("unigrf_dist/model/backbone.py", _of("model", "backbone", "flops", "unigrf")),
+    Target("unigrf_dist/model/flops.py", _of("model", "flops")),
+    Target("unigrf_dist/model/unigrf.py", (*_of("model", "initial_values", "unigrf"), "tests/model")),
+    Target("unigrf_dist/model/*.py", _BLOCKS),
     Target("unigrf_dist/train/step.py", _STEP_TESTS),
     Target("unigrf_dist/train/selection.py", ("tests/train/test_selection.py",)),
     Target("unigrf_dist/evaluate/baselines.py", _evaluate("shared_order", "baselines")),
@@ -88,7 +104,12 @@ TARGETS = (
     ),
     Target("unigrf_dist/evaluate/table.py", _evaluate("table")),
     Target("unigrf_dist/evaluate/top_k.py", _evaluate("short_lists", "top_k", "catalogue")),
-    Target("unigrf_dist/evaluate/*.py", ("tests/evaluate",)),
+    Target("unigrf_dist/evaluate/sharded_scores.py", _evaluate("sharded_scores", "catalogue", "catalogue_ranks")),
+    Target("unigrf_dist/evaluate/catalogue.py", _evaluate("catalogue", "catalogue_ranks")),
+    Target("unigrf_dist/evaluate/training_statistics.py", _evaluate("training_statistics")),
+    Target("unigrf_dist/evaluate/engine_scorer.py", _evaluate("engine_scorer")),
+    Target("unigrf_dist/evaluate/evaluator.py", _evaluate("evaluator")),
+    Target("unigrf_dist/evaluate/*.py", _evaluate("metrics_file")),
 )
 
 BY_HAND = (
