@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from tests.evaluate.evaluations import both_splits, both_splits_on_this_rank, evaluated
 from tests.evaluate.small_data import (
+    NUM_ITEMS,
     TASK_LABELS,
     TASKS,
     LastEventModel,
@@ -22,7 +23,7 @@ from tests.evaluate.small_data import (
     write_users,
 )
 from tests.spawn import run_ranks
-from unigrf_dist.data import JaggedBatch
+from unigrf_dist.data import JaggedBatch, open_dataset
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate import evaluator
 from unigrf_dist.evaluate.evaluator import evaluate
@@ -110,6 +111,54 @@ def test_a_user_lost_or_counted_twice_is_an_error(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(evaluator, "EvaluationStream", Faulty)
         with pytest.raises(RuntimeError, match=f"but {len(ENOUGH)} have a held-out event"):
             evaluated(tmp_path / "data")
+
+
+def test_a_user_lost_for_another_counted_twice_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_users(tmp_path / "data", USERS)
+    whole = evaluator.EvaluationStream
+
+    class Faulty(whole):
+        def __iter__(self) -> Any:
+            first, second, *others = super().__iter__()
+            yield from (first, first, *others)
+
+    monkeypatch.setattr(evaluator, "EvaluationStream", Faulty)
+    lost = f"evaluated {len(ENOUGH)} users, {len(ENOUGH) - 1} different ones, but {len(ENOUGH)} have"
+    with pytest.raises(RuntimeError, match=lost):
+        evaluated(tmp_path / "data", batch_users=1)
+
+
+def test_the_result_says_how_it_was_measured(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    for samples, level in ((0, None), (20, 0.95)):
+        result = evaluated(tmp_path / "data", split="validation", bootstrap_samples=samples)
+        assert result.split == "validation"
+        assert result.protocol == {
+            "split_rule": open_dataset(tmp_path / "data").manifest.split_rule,
+            "candidates": NUM_ITEMS,
+            "seen_items": "all earlier items of the user are removed",
+            "ties": "half of the items with the target's score stand before it, rounded up",
+            "max_events": 5,
+            "bootstrap_samples": samples,
+            "confidence_level": level,
+        }
+        assert list(result.baselines) == ["popularity", "most_recent"]
+        popularity, most_recent = result.baselines.values()
+        assert popularity.retrieval != most_recent.retrieval
+        intervals = [metric.low is not None for metric in result.model.retrieval.values()]
+        assert set(intervals) == {samples > 0}
+
+
+def test_comparisons_are_made_and_intervals_drawn_as_asked(tmp_path: Path) -> None:
+    data = write_users(tmp_path / "data", USERS)
+    (tmp_path / "data" / "planted.json").write_text('{"test": {"retrieval": {}, "ranking": {}}}')
+    settings = {"split": "test", "batch_users": 6, "max_events": 5, "rank": 0, "world_size": 1}
+    result = evaluate(LastEventModel(), data, **settings)
+    assert result.baselines == {}
+    assert result.planted_optimum is None
+    assert result.protocol["bootstrap_samples"] == 1000
 
 
 def test_a_user_without_history_is_an_error_and_not_a_zero_query(tmp_path: Path) -> None:
