@@ -13,6 +13,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocati
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import ComputeDevice
 from torch import Tensor
 
+from unigrf_dist.model import cpu_adam
 from unigrf_dist.model.cpu_adam import CpuAdamTable, cpu_adam_tables
 
 ROWS, WIDTH = (7, 5), 4
@@ -158,3 +159,23 @@ def test_torchrec_gets_it_for_adam_on_a_cpu_and_only_within_the_context() -> Non
     with contextlib.suppress(KeyError), cpu_adam_tables():
         raise KeyError
     assert torchrec_kernels.SplitTableBatchedEmbeddingBagsCodegen is original
+
+
+def test_one_table_alone() -> None:
+    of = table(rows=[(7, WIDTH)])
+    ids = torch.tensor([6, 0, 3])
+    assert torch.equal(of(ids, torch.tensor([0, 1, 3])), of.split_embedding_weights()[0][ids])
+
+
+@pytest.mark.parametrize("device", [torch.device("cuda"), None])
+def test_cuda_tables_have_an_adam_of_their_own(
+    device: torch.device | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no device is named, FBGEMM takes the CPU."""
+    asked = []
+    for name in ("CpuAdamTable", "SplitTableBatchedEmbeddingBagsCodegen"):
+        monkeypatch.setattr(cpu_adam, name, lambda *a, name=name, **k: asked.append((name, a, k)))
+    given = {"optimizer": EmbOptimType.ADAM} | ({} if device is None else {"device": device})
+    cpu_adam._table_for("specs", **given)
+    name = "CpuAdamTable" if device is None else "SplitTableBatchedEmbeddingBagsCodegen"
+    assert asked == [(name, ("specs",), given)]
