@@ -50,7 +50,11 @@ BY_HAND = (
     Edit(_UNIGRF, "dropout=self.dropout, seed=seed,", "dropout=0.0, seed=seed,"),
     # Candidates: whose state says their probability, where they stand, what they teach.
     Edit(_UNIGRF, "hidden[layout.candidate_rows]", "hidden[layout.candidate_rows.flip(1)]"),
-    Edit(_UNIGRF, "torch.cat([layout.positions, batch.lengths", "torch.cat([layout.positions, batch.lengths - 1"),
+    Edit(
+        _UNIGRF,
+        "batch.lengths.clamp_max(self.positions.num_embeddings - 1)",
+        "(batch.lengths - 1).clamp_min(0)",
+    ),
     Edit(
         _UNIGRF,
         '"user_negatives": targets.hard_negative_vectors,',
