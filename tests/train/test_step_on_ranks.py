@@ -108,7 +108,21 @@ def test_a_sum_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def all_reduce(total: Tensor, *, async_op: bool) -> Work:
         assert async_op
+        assert total.is_contiguous(), "NCCL takes nothing else"
         return Work(total)
 
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
     assert _Reduction(torch.tensor([[1.0, 2], [3, 4]]).T[0]).result().tolist() == [11, 13]
+
+
+def without_pairs() -> list[float]:
+    step: Any = small_step(small_config())
+    outcome = step(join(global_batch(0, [1, 1])), 0)
+    assert all(value.isfinite().all() for value in step.engine.module.parameters())
+    return outcome.losses.tolist()
+
+
+def test_a_batch_of_single_events_has_no_retrieval_loss() -> None:
+    ((retrieval, ranking),) = run_ranks(1, without_pairs)
+    assert retrieval == 0
+    assert ranking > 0

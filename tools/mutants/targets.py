@@ -42,7 +42,7 @@ def _evaluate(*names: str) -> tuple[str, ...]:
     return _of("evaluate", *names)
 
 
-_BLOCKS = _of("model", "flops", "backbone", "initial_values", "unigrf", "dropout", "causality")
+_BLOCKS = _of("model", "flops", "backbone", "initial_values", "operators", "unigrf", "dropout", "causality")
 
 
 # The first target that fits a module is its own.
@@ -76,7 +76,10 @@ TARGETS = (
     Target("unigrf_dist/model/tables.py", _of("model", "table_parts", "table_ranks")),
     Target("unigrf_dist/model/backbone.py", _of("model", "backbone", "flops", "unigrf")),
     Target("unigrf_dist/model/flops.py", _of("model", "flops")),
-    Target("unigrf_dist/model/unigrf.py", (*_of("model", "initial_values", "unigrf"), "tests/model")),
+    Target(
+        "unigrf_dist/model/unigrf.py",
+        _of("model", "initial_values", "operators", "unigrf", "dropout", "causality", "batch_independence"),
+    ),
     Target("unigrf_dist/model/*.py", _BLOCKS),
     Target("unigrf_dist/train/step.py", _STEP_TESTS),
     Target("unigrf_dist/train/selection.py", ("tests/train/test_selection.py",)),
@@ -190,11 +193,20 @@ EQUIVALENT: dict[str, str] = {
     _STEP + "<module>: 4096 -> (4095)": "more than a step has masks, too",
     _STEP + '_refuse_non_finite: torch._assert_async(finite, "a task\'s loss is not finite") -> '
     '(torch._assert_async("a task\'s loss is not finite", finite))': "only called on CUDA",
+    _SIDE + "FeatureLookup._mean: 0 -> (-1)": "the only column",
+    "unigrf_dist/model/cpu_adam.py::_LookupWithUpdate.backward: 0 -> (-1)": "there is one output",
+    "unigrf_dist/model/tables.py::_joined: 0 -> (-1)": "of one part",
+    "unigrf_dist/objective/negatives.py::NegativeSource._log_q.log_q: 1 -> (2)": (
+        "an item of every event is expected once, with or without the bound"
+    ),
+    "unigrf_dist/evaluate/bootstrap.py::Bootstrap._resamples: max(num_users, 1) -> (num_users)": (
+        "where there are no users, nothing is resampled"
+    ),
     _STATISTICS + "<module>: 40 -> (41)": "longer than any sequence, too",
     _STATISTICS + "<module>: 40 -> (39)": "longer than any sequence, too",
     _STATISTICS + "training_statistics: torch.zeros(num_tasks, 2, 2, dtype=torch.int64) -> "
     "(torch.zeros(num_tasks, 2, 2, dtype=torch.int64))": "both are 2",
-    _STATISTICS + "previous_labels: 0 -> (-1)": "what follows makes nothing of nothing",
+    _STATISTICS + "previous_labels: 0 -> (-1) #2": "what follows makes nothing of nothing",
     _DESCENT + "0 -> (-1)": "the first dimension of a vector is its last",
 }
 

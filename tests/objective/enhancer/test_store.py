@@ -80,3 +80,11 @@ def test_filling_gives_every_user_items_of_the_catalogue() -> None:
     kept.fill(3)
     assert kept.state()["items"].unique().tolist() == [0, 1, 2]
     assert kept.read(torch.tensor([0, 499])) is not None
+
+
+def test_users_beyond_this_ranks_last_are_left_to_others() -> None:
+    everyone = store([0, 4, 8, 9])
+    everyone.write(torch.tensor([0, 4, 8, 9]), torch.tensor([[1, 2], [3, 4], [5, 6], [7, 8]]))
+    taken = store([4, 5])
+    taken.load(everyone.state())
+    assert taken.state()["items"].tolist() == [[3, 4], [NO_ITEM, NO_ITEM]]
