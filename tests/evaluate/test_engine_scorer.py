@@ -13,6 +13,8 @@ from tests.model.small_model import LABELS, RULES
 from tests.spawn import run_ranks
 from tests.train.small_features import FEATURES
 from tests.train.small_run import global_batch, join, small_config, small_step
+from unigrf_dist.evaluate.engine_scorer import EngineScorer
+from unigrf_dist.model.table_shard import TableShard
 
 LENGTHS = [5, 1, 0, 7, 2]
 NUM_CANDIDATES = 3
@@ -34,8 +36,6 @@ class Both:
 
 
 def both(changes: dict[str, Any]) -> Both:
-    from unigrf_dist.evaluate.engine_scorer import EngineScorer
-
     config = small_config(**SETTINGS, **changes)
     step, batch, states = small_step(config, labels=LABELS), join(global_batch(0, LENGTHS)), []
     # Features start at zero, and the first candidates come of a step.
@@ -83,3 +83,66 @@ def test_the_scorer_says_what_training_computes_at_those_tokens(changes: dict) -
 
 def assert_near(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+class FakeEngine:
+    """Says in which mode it was called, and on what."""
+
+    def __init__(self) -> None:
+        self.training, self.calls = True, []
+
+    def train(self) -> None:
+        self.training = True
+
+    def eval(self) -> None:
+        self.training = False
+
+    def __call__(self, *given: object) -> str:
+        self.calls.append((given, self.training, torch.is_grad_enabled()))
+        return "scores"
+
+
+class FakeTable:
+    num_items, width, device = 5, 3, torch.device("cpu")
+
+    def lookup(self, ids: Tensor, batch: object) -> tuple[tuple, str, None]:
+        return ("items", ids.tolist()), "side", None
+
+    def shards(self) -> list[TableShard]:
+        # A column of padding, and an item that is best by its length alone.
+        rows = torch.tensor([[1.0, 0, 0], [1, 9, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]])
+        return [TableShard(0, 0, torch.cat([rows, torch.full((5, 1), 7.0)], dim=1))]
+
+
+def scorer(engine: Any, **changes: Any) -> EngineScorer:
+    config = small_config(objective__ranking=RULES, **changes)
+    return EngineScorer(config, engine, FakeTable(), LABELS)  # type: ignore[arg-type]
+
+
+def test_the_engine_is_asked_in_evaluation_mode_without_gradients() -> None:
+    engine, batch = FakeEngine(), join(global_batch(0, [2, 3]))
+    assert scorer(engine).score(batch) == "scores"
+    (((items, on_device, side), in_training, with_gradients),) = engine.calls
+    assert items == ("items", batch.item_ids.tolist())
+    assert side == "side"
+    assert on_device.offsets.tolist() == batch.offsets.tolist()
+    assert not in_training
+    assert not with_gradients
+    assert engine.training
+
+
+def test_tasks_are_those_of_the_configuration() -> None:
+    of = scorer(FakeEngine())
+    assert of.task_names == [rule["rule"] for rule in RULES]
+    assert str(of.task_labels.tolist()) == str(LABELS)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_catalogue_compares_as_the_loss_does_and_leaves_padding_out(normalize: bool) -> None:
+    catalogue = scorer(FakeEngine(), objective__retrieval__normalize=normalize).catalogue()
+    none = torch.zeros(0, dtype=torch.int64)
+    ids, scores = catalogue.top_k(torch.tensor([[2.0, 0.25, 0.0]]), 5, none, torch.tensor([0, 0]))
+    assert ids.tolist() == [[0, 1, 2, 3, 4] if normalize else [1, 0, 2, 3, 4]]
+    lengths = (2**2 + 0.25**2) ** 0.5
+    highest = 2 / lengths if normalize else 2 + 9 * 0.25
+    assert scores[0, 0].item() == pytest.approx(highest, abs=1e-5)

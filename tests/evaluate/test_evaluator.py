@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from tests.evaluate.evaluations import both_splits, both_splits_on_this_rank, evaluated, retrieval_on_targets
 from tests.evaluate.small_data import (
+    NUM_ITEMS,
     TASK_LABELS,
     TASKS,
     LastEventModel,
@@ -22,11 +23,10 @@ from tests.evaluate.small_data import (
     write_users,
 )
 from tests.spawn import run_ranks
-from unigrf_dist.data import JaggedBatch
+from unigrf_dist.data import JaggedBatch, open_dataset
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate import evaluator
 from unigrf_dist.evaluate.evaluator import evaluate
-from unigrf_dist.evaluate.metrics_file import read_metrics, write_metrics
 from unigrf_dist.model.unigrf import SequenceScores
 
 USERS = drawn_users(50, seed=4)
@@ -129,6 +129,54 @@ def test_a_user_lost_or_counted_twice_is_an_error(tmp_path: Path, monkeypatch: p
             evaluated(tmp_path / "data")
 
 
+def test_a_user_lost_for_another_counted_twice_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_users(tmp_path / "data", USERS)
+    whole = evaluator.EvaluationStream
+
+    class Faulty(whole):
+        def __iter__(self) -> Any:
+            users = [batch for batch in super().__iter__() if batch.batch.num_users]
+            yield from (users[0], users[0], *users[2:])
+
+    monkeypatch.setattr(evaluator, "EvaluationStream", Faulty)
+    lost = f"evaluated {len(ENOUGH)} users, {len(ENOUGH) - 1} different ones, but {len(ENOUGH)} have"
+    with pytest.raises(RuntimeError, match=lost):
+        evaluated(tmp_path / "data", batch_users=1)
+
+
+def test_the_result_says_how_it_was_measured(tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    for samples, level in ((0, None), (20, 0.95)):
+        result = evaluated(tmp_path / "data", split="validation", bootstrap_samples=samples)
+        assert result.split == "validation"
+        assert result.protocol == {
+            "split_rule": open_dataset(tmp_path / "data").manifest.split_rule,
+            "candidates": NUM_ITEMS,
+            "seen_items": "all earlier items of the user are removed",
+            "ties": "half of the items with the target's score stand before it, rounded up",
+            "max_events": 5,
+            "bootstrap_samples": samples,
+            "confidence_level": level,
+        }
+        assert list(result.baselines) == ["popularity", "most_recent"]
+        popularity, most_recent = result.baselines.values()
+        assert popularity.retrieval != most_recent.retrieval
+        intervals = [metric.low is not None for metric in result.model.retrieval.values()]
+        assert set(intervals) == {samples > 0}
+
+
+def test_comparisons_are_made_and_intervals_drawn_as_asked(tmp_path: Path) -> None:
+    data = write_users(tmp_path / "data", USERS)
+    (tmp_path / "data" / "planted.json").write_text('{"test": {"retrieval": {}, "ranking": {}}}')
+    settings = {"split": "test", "batch_users": 6, "max_events": 5, "rank": 0, "world_size": 1}
+    result = evaluate(LastEventModel(), data, **settings)
+    assert result.baselines == {}
+    assert result.planted_optimum is None
+    assert result.protocol["bootstrap_samples"] == 1000
+
+
 def test_a_user_without_history_is_an_error_and_not_a_zero_query(tmp_path: Path) -> None:
     class Invalid(LastEventModel):
         def score(self, batch: JaggedBatch) -> SequenceScores:
@@ -169,39 +217,3 @@ def test_the_planted_optimum_is_read_for_the_split(tmp_path: Path) -> None:
     assert evaluated(tmp_path / "data").planted_optimum == optimum
     with pytest.raises(UserError, match=r"planted\.json: no planted optimum of split validation"):
         evaluated(tmp_path / "data", split="validation")
-
-
-def test_metrics_of_both_splits_stand_in_one_file(tmp_path: Path) -> None:
-    write_users(tmp_path / "data", USERS)
-    run = tmp_path / "run"
-    run.mkdir()
-    for split, step in (("validation", 7), ("test", 9)):
-        write_metrics(run, evaluated(tmp_path / "data", split=split), checkpoint="best", step=step, data=tmp_path)
-    stored = read_metrics(run)
-    assert [stored[split]["step"] for split in ("validation", "test")] == [7, 9]
-    assert json.loads((run / "metrics.json").read_text())["schema"] == 1
-    assert [path.name for path in run.iterdir()] == ["metrics.json"]
-    test, model = stored["test"], evaluated(tmp_path / "data").model
-    assert test["model"]["retrieval"]["hr@10"] == {
-        "value": model.retrieval["hr@10"].value,
-        "low": model.retrieval["hr@10"].low,
-        "high": model.retrieval["hr@10"].high,
-    }
-    assert set(test["baselines"]) == {"popularity", "most_recent"}
-    assert test["planted_optimum"] is None
-    assert test["calibration_bins"][TASKS[0]][0].keys() == {"low", "high", "mean_predicted", "observed", "count"}
-
-
-@pytest.mark.parametrize("text", ['{"schema": 2, "splits": {}}', "[]", "{", '{"schema": 1}'])
-def test_a_strange_metrics_file_is_neither_read_nor_replaced(text: str, tmp_path: Path) -> None:
-    data = write_users(tmp_path / "data", USERS)
-    (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(UserError, match=r"metrics\.json: no metrics of this version"):
-        write_metrics(tmp_path, evaluated(data.path), checkpoint="best", step=1, data=tmp_path)
-    assert (tmp_path / "metrics.json").read_text() == text
-
-
-def test_a_run_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
-    data = write_users(tmp_path / "data", USERS)
-    with pytest.raises(UserError, match=r"metrics\.json: the metrics can't be written"):
-        write_metrics(tmp_path / "nowhere", evaluated(data.path), checkpoint="best", step=1, data=tmp_path)

@@ -59,3 +59,36 @@ def test_an_undefined_metric_keeps_its_columns_and_says_why() -> None:
 def test_without_comparisons_only_the_model_is_shown() -> None:
     lines = shown(result(baselines={}, planted_optimum=None))
     assert not any("popularity" in line or "best possible" in line for line in lines)
+
+
+def test_the_whole_table_as_it_is_read() -> None:
+    assert [line.rstrip() for line in shown(result())] == [
+        "                            test: 6,040 users",
+        "",
+        "                                                        most       best",
+        "  metric         model    95% interval   popularity   recent   possible",
+        " ───────────────────────────────────────────────────────────────────────",
+        "  retrieval",
+        "    hr@10       0.3000   0.2900–0.3200       0.1000   0.0500     0.4200",
+        "",
+        "  rating >= 4",
+        "    auc              –               –            –        –     0.8000",
+        "    log_loss    0.3000   0.3000–0.3000       0.1000   0.0500          –",
+        "",
+        "all 3,706 items are candidates, seen removed; no auc of rating >= 4: all",
+        "                          3 labels are positive",
+    ]
+
+
+def test_the_models_own_table_is_as_narrow_as_its_numbers() -> None:
+    alone = result(baselines={}, planted_optimum=None, protocol={"candidates": 3, "seen_items": "x"})
+    assert [line.rstrip() for line in shown(alone)][2:10] == [
+        "  metric         model",
+        " ──────────────────────",
+        "  retrieval",
+        "    hr@10       0.3000",
+        "",
+        "  rating >= 4",
+        "    auc              –",
+        "    log_loss    0.3000",
+    ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.model.small_model import jagged_batch
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.backbone import backbone_flops
-from unigrf_dist.model.flops import retrieval_head_flops
+from unigrf_dist.model.flops import CONVENTION, TOKENS_PER_EVENT, retrieval_head_flops
+from unigrf_dist.model.tokens import token_layout
 
 TOKENS = np.array([6.0, 4.0])  # 10 together, 36 + 16 = 52 squares
 
@@ -39,3 +41,14 @@ def test_llama_takes_its_default_widths() -> None:
 
 def test_retrieval_head_is_one_product_of_queries_and_candidates() -> None:
     assert retrieval_head_flops(7, 100, 8) == 3 * 2 * 7 * 100 * 8
+
+
+def test_an_event_has_as_many_tokens_as_the_model_lays_out() -> None:
+    batch = jagged_batch()
+    layout = token_layout(batch, max_length=20, query_time_visible=False, num_candidates=0)
+    assert layout.token_positions.numel() == TOKENS_PER_EVENT * batch.num_events
+
+
+def test_the_convention_is_told_as_it_is_counted() -> None:
+    assert "GEMM 2mnk forward, twice that backward" in CONVENTION
+    assert "2.5 times that backward" in CONVENTION

@@ -118,3 +118,22 @@ def test_a_batch_without_the_users_codes_is_refused() -> None:
     batch = JaggedBatch(none, none, none, torch.tensor([0, 1]), none)
     with pytest.raises(ValueError, match="with_user_features"):
         features().lookup(batch)
+
+
+@pytest.mark.parametrize(("cardinality", "ids"), [(1024, list(range(1024))), (1025, [7, 1000])])
+def test_a_table_of_1024_rows_is_the_largest_that_is_looked_up_whole(cardinality: int, ids: list[int]) -> None:
+    years = ItemCodes(torch.tensor([1000, 7], dtype=torch.int32), None, cardinality)
+    none = torch.zeros(0, dtype=torch.int32)
+    tags = ItemCodes(torch.tensor([7, 1000], dtype=torch.int32), torch.tensor([0, 1, 2]), cardinality)
+    empty = ItemCodes(none, torch.tensor([0, 0, 0]), cardinality)
+    of = SideFeatures({"year": years, "tag": tags, "none": empty}, {}, torch.device("cpu"))
+    found = of.lookup(JaggedBatch(*[torch.tensor([0, 1, 1])] * 3, torch.tensor([0, 3]), torch.tensor([0]))).ids
+    # Items of one value at most have no further code beside it: a row that is looked up is a row that moves.
+    assert found["item_year"].tolist() == found["item_tag"].tolist() == ids
+    assert found["item_none"].tolist() == (ids if cardinality == 1024 else [0])
+    assert {each.dtype for each in found.values()} == {torch.int64}
+
+
+def test_no_features_are_false_and_any_are_true() -> None:
+    assert not SideFeatures({}, {}, torch.device("cpu"))
+    assert SideFeatures({}, {"age": 3}, torch.device("cpu"))

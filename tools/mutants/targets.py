@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from tools.mutants.by_hand import BY_HAND, Edit
 from tools.mutants.operators import Mutant, find_mutants
 
 
@@ -20,37 +21,28 @@ class Target(NamedTuple):
     tests: tuple[str, ...]
 
 
-class Edit(NamedTuple):
-    """A mistake thought out by hand, which no operator makes.
-
-    Attributes:
-        path: file below the root of the repository.
-        before: text that the file holds exactly once.
-        after: text in its place.
-    """
-
-    path: str
-    before: str
-    after: str
-
-
 _STEP_TESTS = tuple(
     f"tests/train/test_{name}.py"
     for name in (
         "step_by_definition",
+        "step_on_ranks",
         "table_rate",
         "dropout_seeds",
         "engine",
         "matmul_precision",
-        "parity",
-        "checkpoint",
     )
 )
-_MODEL_TESTS = ("tests/model", *_STEP_TESTS)
+
+
+def _of(package: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{package}/test_{name}.py" for name in names)
 
 
 def _evaluate(*names: str) -> tuple[str, ...]:
-    return tuple(f"tests/evaluate/test_{name}.py" for name in names)
+    return _of("evaluate", *names)
+
+
+_BLOCKS = _of("model", "flops", "backbone", "initial_values", "operators", "unigrf", "dropout", "causality")
 
 
 # The first target that fits a module is its own.
@@ -60,9 +52,10 @@ TARGETS = (
         "unigrf_dist/objective/smoothing.py",
         ("tests/objective/test_smoothing.py", "tests/objective/test_weighter.py"),
     ),
+    Target("unigrf_dist/objective/enhancer/store.py", _of("objective/enhancer", "store")),
     Target(
         "unigrf_dist/objective/enhancer/*.py",
-        ("tests/objective/enhancer", *_MODEL_TESTS, "tests/train/test_leak.py"),
+        ("tests/objective/enhancer", *_of("model", "unigrf", "batch_independence")),
     ),
     Target(
         "unigrf_dist/objective/negatives.py",
@@ -73,9 +66,21 @@ TARGETS = (
         "unigrf_dist/objective/negative_mask.py",
         ("tests/objective/test_mask_bits.py", "tests/objective/test_negative_mask.py"),
     ),
-    Target("unigrf_dist/objective/*.py", ("tests/objective", *_MODEL_TESTS)),
+    Target("unigrf_dist/objective/exact_norms.py", _of("objective", "exact_norms")),
+    Target("unigrf_dist/objective/seen.py", _of("objective", "mask_bits", "negative_mask")),
+    Target("unigrf_dist/objective/tasks.py", _of("objective", "tasks")),
+    Target("unigrf_dist/objective/*.py", ("tests/objective",)),
     Target("unigrf_dist/model/tokens.py", ("tests/model/test_token_rows.py", "tests/model/test_tokens.py")),
-    Target("unigrf_dist/model/*.py", (*_MODEL_TESTS, "tests/train/test_side_features.py")),
+    Target("unigrf_dist/model/side_features.py", _of("model", "side_features")),
+    Target("unigrf_dist/model/cpu_adam.py", _of("model", "cpu_adam")),
+    Target("unigrf_dist/model/tables.py", _of("model", "table_parts", "table_ranks")),
+    Target("unigrf_dist/model/backbone.py", _of("model", "backbone", "flops", "unigrf")),
+    Target("unigrf_dist/model/flops.py", _of("model", "flops")),
+    Target(
+        "unigrf_dist/model/unigrf.py",
+        _of("model", "initial_values", "operators", "unigrf", "dropout", "causality", "batch_independence"),
+    ),
+    Target("unigrf_dist/model/*.py", _BLOCKS),
     Target("unigrf_dist/train/step.py", _STEP_TESTS),
     Target("unigrf_dist/train/selection.py", ("tests/train/test_selection.py",)),
     Target("unigrf_dist/evaluate/baselines.py", _evaluate("shared_order", "baselines")),
@@ -88,29 +93,16 @@ TARGETS = (
     ),
     Target("unigrf_dist/evaluate/table.py", _evaluate("table")),
     Target("unigrf_dist/evaluate/top_k.py", _evaluate("short_lists", "top_k", "catalogue")),
-    Target("unigrf_dist/evaluate/*.py", ("tests/evaluate",)),
-)
-
-BY_HAND = (
-    # A task that is observed but worthless must not be confused with one that was not observed.
-    Edit(
-        "unigrf_dist/objective/weighter.py",
-        "torch.isfinite(losses) & torch.isfinite(grad_norms)",
-        "torch.isfinite(losses)",
-    ),
-    # The second weight is bounded by the first.
-    Edit(
-        "unigrf_dist/objective/weighter.py",
-        "torch.cat([first, NUM_TASKS - first])",
-        "torch.cat([first, mixed[1:]])",
-    ),
-    # Warm-up counts from the first step.
-    Edit("unigrf_dist/objective/weighter.py", "self._steps <= self.config", "self._steps < self.config"),
-    # The bias of a mean's start.
-    Edit("unigrf_dist/objective/smoothing.py", "self._sum / self._weight.clamp_min(1e-12)", "self._sum"),
+    Target("unigrf_dist/evaluate/sharded_scores.py", _evaluate("sharded_scores", "catalogue", "catalogue_ranks")),
+    Target("unigrf_dist/evaluate/catalogue.py", _evaluate("catalogue", "catalogue_ranks")),
+    Target("unigrf_dist/evaluate/training_statistics.py", _evaluate("training_statistics")),
+    Target("unigrf_dist/evaluate/engine_scorer.py", _evaluate("engine_scorer")),
+    Target("unigrf_dist/evaluate/evaluator.py", _evaluate("evaluator")),
+    Target("unigrf_dist/evaluate/*.py", _evaluate("metrics_file")),
 )
 
 # Name of a survivor: why no test can tell it from the code.
+_ENHANCER = "unigrf_dist/objective/enhancer/"
 _START = "unigrf_dist/objective/weighter.py::AdaptiveWeighter.__init__: "
 _GRADIENT = "unigrf_dist/objective/weighter.py::GradientWeighter._proportions: "
 _DESCENT = "unigrf_dist/objective/weighter.py::DescentRateWeighter._proportions: "
@@ -119,6 +111,15 @@ _WINDOW = "unigrf_dist/objective/smoothing.py::WindowMeans."
 _METRICS = "unigrf_dist/evaluate/metrics.py::"
 _TOP_K = "unigrf_dist/evaluate/top_k.py::"
 _FIXED = "unigrf_dist/evaluate/fixed_point.py::"
+_CATALOGUE = "unigrf_dist/evaluate/catalogue.py::ShardedCatalogue."
+_SHARDED = "unigrf_dist/evaluate/sharded_scores.py::ShardedScores."
+_STATISTICS = "unigrf_dist/evaluate/training_statistics.py::"
+_SIDE = "unigrf_dist/model/side_features.py::"
+_SEEN = "unigrf_dist/objective/seen.py::seen_items: "
+_STEP = "unigrf_dist/train/step.py::"
+_JSON_FILE = "unigrf_dist/evaluate/metrics_file.py::"
+_PLANTED = "unigrf_dist/evaluate/planted.py::read_planted_optimum: "
+_UTF_8 = "the encoding of this machine, too"
 _LAST = "the last dimension is the usual one"
 _DIVIDED = "the floor only keeps 0 / 0 from a value that `where` then leaves out"
 EQUIVALENT: dict[str, str] = {
@@ -145,6 +146,67 @@ EQUIVALENT: dict[str, str] = {
     _GRADIENT + "1.0 -> (2.0)": "stands where a task has not started, and then the prior is returned",
     _GRADIENT + "rate / rate.mean() -> (rate * rate.mean())": "a factor of both tasks, divided out later",
     _GRADIENT + "rate.mean() -> (rate.sum())": "a factor of both tasks, divided out later",
+    _ENHANCER
+    + "targets.py::_standardised: valid.sum(1, keepdim=True).clamp_min(1) -> (valid.sum(1, keepdim=True))": (
+        "of a row without candidates nothing is selected, whatever its differences are"
+    ),
+    _ENHANCER + "targets.py::_standardised: 1 -> (0) #2": "as above",
+    _ENHANCER + "targets.py::_standardised: 1 -> (2) #2": "of one candidate alone there is nothing to choose",
+    _ENHANCER + "store.py::CandidateStore.read: torch.isin(users, self._pending.users) -> "
+    "(torch.isin(self._pending.users, users))": "whether two sets meet",
+    _ENHANCER + "store.py::CandidateStore.fill: 0 -> (1)": "arbitrary candidates",
+    _ENHANCER + "store.py::CandidateStore.fill: 0 -> (-1)": "arbitrary candidates",
+    _CATALOGUE + "__init__: 64 -> (63)": "the memory of a chunk changes no rank",
+    _CATALOGUE + "__init__: 64 -> (65)": "the memory of a chunk changes no rank",
+    _CATALOGUE + "target_ranks: int(targets.max()) -> (targets.max())": "compared alike",
+    _CATALOGUE + "target_ranks: int(targets.min()) -> (targets.min())": "compared alike",
+    _CATALOGUE + "target_ranks: 0 -> (-1) #2": "the only column",
+    "unigrf_dist/evaluate/catalogue.py::_HiddenItems.hide: torch.searchsorted(self._items, edges).tolist() -> "
+    "(torch.searchsorted(self._items, edges))": "tensors of one number are bounds, too",
+    _SHARDED + "_refuse_non_finite: int(not part.weight.abs().amax().isfinite()) -> "
+    "(not part.weight.abs().amax().isfinite())": "True counts 1",
+    _SHARDED + "_refuse_non_finite: int(self._ranks.sum(torch.tensor(bad, device=device))) -> "
+    "(self._ranks.sum(torch.tensor(bad, device=device)))": "true if it is not 0, either way",
+    _SIDE + "SideFeatures.lookup: 0 -> (-1)": "what stands for no item may get anything",
+    _SIDE + "_ItemFeature.__init__: 1 -> (2)": "a second spare code is 0 like the first",
+    _SIDE + "_ItemFeature.__init__: 1 -> (2) #2": "not read where every item has one code",
+    _SIDE + "_ItemFeature.codes: (index < counts).float() -> (index < counts)": "divided, both are fp32",
+    "unigrf_dist/model/flops.py::attention_flops: float((tokens**2).sum()) -> ((tokens ** 2).sum())": (
+        "numpy's float64 is a float"
+    ),
+    "unigrf_dist/model/hstu.py::HSTUBlock.forward: 0 -> (1)": "without a seed nothing is dropped",
+    _JSON_FILE + "write_metrics: 1 -> (0)": "white space of a JSON file",
+    _JSON_FILE + "write_metrics: 1 -> (2)": "white space of a JSON file",
+    _JSON_FILE + 'read_metrics: file.read_text(encoding="utf-8") -> (file.read_text())': _UTF_8,
+    _JSON_FILE + "read_metrics: dict(stored[\"splits\"]) -> (stored['splits'])": "it is one already",
+    _PLANTED + 'file.read_text(encoding="utf-8") -> (file.read_text())': _UTF_8,
+    _PLANTED + "dict(optimum[\"ranking\"]) -> (optimum['ranking'])": "it is one already",
+    "unigrf_dist/model/tables.py::_joined: len(parts) -> (parts)": "of one part, a copy",
+    "unigrf_dist/objective/exact_norms.py::ExactNorms.__init__: list(parameters) -> (parameters)": (
+        "it is a sequence already, which nobody changes"
+    ),
+    _SEEN + "batch.prior_item_ids is not None and batch.prior_offsets is not None -> "
+    "(batch.prior_item_ids is not None or batch.prior_offsets is not None)": "one is there if the other is",
+    _SEEN + "users.repeat_interleave(batch.prior_offsets.diff(), output_size=batch.prior_item_ids.numel()) -> "
+    "(users.repeat_interleave(batch.prior_offsets.diff()))": "the size spares CUDA a wait",
+    _SEEN + "0 -> (-1)": "before the only one of a list is before its last",
+    _STEP + "<module>: 4096 -> (4095)": "more than a step has masks, too",
+    _STEP + '_refuse_non_finite: torch._assert_async(finite, "a task\'s loss is not finite") -> '
+    '(torch._assert_async("a task\'s loss is not finite", finite))': "only called on CUDA",
+    _SIDE + "FeatureLookup._mean: 0 -> (-1)": "the only column",
+    "unigrf_dist/model/cpu_adam.py::_LookupWithUpdate.backward: 0 -> (-1)": "there is one output",
+    "unigrf_dist/model/tables.py::_joined: 0 -> (-1)": "of one part",
+    "unigrf_dist/objective/negatives.py::NegativeSource._log_q.log_q: 1 -> (2)": (
+        "an item of every event is expected once, with or without the bound"
+    ),
+    "unigrf_dist/evaluate/bootstrap.py::Bootstrap._resamples: max(num_users, 1) -> (num_users)": (
+        "where there are no users, nothing is resampled"
+    ),
+    _STATISTICS + "<module>: 40 -> (41)": "longer than any sequence, too",
+    _STATISTICS + "<module>: 40 -> (39)": "longer than any sequence, too",
+    _STATISTICS + "training_statistics: torch.zeros(num_tasks, 2, 2, dtype=torch.int64) -> "
+    "(torch.zeros(num_tasks, 2, 2, dtype=torch.int64))": "both are 2",
+    _STATISTICS + "previous_labels: 0 -> (-1) #2": "what follows makes nothing of nothing",
     _DESCENT + "0 -> (-1)": "the first dimension of a vector is its last",
 }
 

@@ -148,7 +148,9 @@ def _run_tests(tree: Path, log: Path, tests: Sequence[str]) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(roots)
         import pytest
 
-        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]))
+        # Short tracebacks: a long one spells out the arguments of a test, and tensors take seconds to spell.
+        options = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "--no-header"]
+        status = int(pytest.main([*options, *tests]))
     except BaseException:  # a mutant may raise anything, at import too
         import traceback
 

@@ -73,8 +73,8 @@ class CpuAdamTable(SplitTableBatchedEmbeddingBagsCodegen):
     def forward(self, indices: Tensor, offsets: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
         """``[N, width]`` rows of ``indices``, which hold the features one after another."""
         num_tables = len(self.embedding_specs)
-        samples = (offsets.numel() - 1) // num_tables
-        per_table = offsets[:: max(samples, 1)].diff()[:num_tables]
+        samples = (offsets.numel() - 1) // num_tables  # of each table; never 0: see _NUM_SAMPLES in tables.py
+        per_table = offsets[::samples].diff()
         first_rows = torch.tensor([int(o) // self.width for o in self.weights_physical_offsets[:num_tables]])
         rows = indices + torch.repeat_interleave(first_rows, per_table)
         return _LookupWithUpdate.apply(self.weights_host, rows, self)

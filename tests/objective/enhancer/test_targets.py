@@ -83,3 +83,27 @@ def test_samples_drawn_twice_are_selected_once_and_current_candidates_compete() 
         num_items=10,
     )
     assert found.tolist() == [[9, 7, 4, 2, 1, NO_ITEM]]
+
+
+def test_fewer_items_than_candidates_leave_places_empty() -> None:
+    codes = torch.tensor([0])
+    batch = JaggedBatch(codes, codes, codes, torch.tensor([0, 1]), codes)
+    scores, negatives = torch.tensor([[5.0], [7.0]]), Negatives(torch.tensor([2, 1]), distinct=True)
+    found = select_candidates(torch.ones(1, 1), scores, negatives, batch, None, num_candidates=5, num_items=3)
+    assert found.tolist() == [[1, 2, NO_ITEM, NO_ITEM, NO_ITEM]]
+
+
+def test_scores_and_probabilities_are_compared_in_their_own_deviations() -> None:
+    """By raw differences the first would be the hard negative, by its scores' spread alone the third."""
+    ids = torch.tensor([[10, 11, 12]])
+    scores, probabilities = torch.tensor([[0.7, 0.6, 0.1]]), torch.tensor([[0.3, 0.1, 0.2]])
+    few = EnhancerConfig(candidates=3, hard_negatives=1, soft_positives=1, threshold=0.8)
+    assert select_targets(ids, scores, probabilities, few).hard_negative_ids.tolist() == [[11]]
+
+
+def test_a_probability_at_the_threshold_is_not_above_it() -> None:
+    ids, half = torch.tensor([[4, 5]]), torch.tensor([[0.5, 0.25]])
+    config = EnhancerConfig(candidates=2, hard_negatives=2, soft_positives=1, threshold=0.5)
+    selected = select_targets(ids, half, half, config)
+    assert selected.above_threshold_ids.tolist() == [[NO_ITEM, NO_ITEM]]
+    assert selected.soft_positive_ids.tolist() == [[NO_ITEM]]
