@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ def triton_attention(
     query_times: Tensor | None,
     key_times: Tensor | None,
     max_length: int | None = None,
+    query_offsets: Tensor | None = None,
     deterministic: bool = True,
     schedule: Schedule | None = None,
 ) -> Tensor:
@@ -38,7 +40,7 @@ def triton_attention(
     Args:
         schedule: tiles to use instead of the shipped ones.
     """
-    out, _ = _forward(
+    arguments = (
         q,
         k,
         v,
@@ -54,6 +56,10 @@ def triton_attention(
         window,
         [] if schedule is None else schedule.encode(),
     )
+    if query_offsets is not None:
+        last: Tensor = _last_tokens(query_offsets, *arguments)
+        return last
+    out, _ = _forward(*arguments)
     return out
 
 
@@ -104,6 +110,40 @@ def _(
     num_tokens, num_heads, _ = q.shape
     lse = q.new_empty((num_heads, num_tokens if softmax else 0), dtype=torch.float32)
     return q.new_empty(q.shape), lse
+
+
+@torch.library.custom_op("unigrf_kernels::jagged_attention_last_tokens", mutates_args=())
+def _last_tokens(
+    query_offsets: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    num_candidates: Tensor | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    softmax: bool,
+    scale: float,
+    inverse_length: float,
+    window: int | None,
+    schedule: Sequence[int],
+) -> Tensor:
+    """Output `[Tq, H, D]` of the last tokens of each sequence. An operator apart: it has no gradient."""
+    from .launch import run_forward
+
+    call = _call(
+        q, k, v, offsets, num_candidates, position_bias, time_bias, query_times, key_times,
+        softmax, scale, inverse_length, window, schedule,
+    )  # fmt: skip
+    out, _ = run_forward(replace(call, query_offsets=query_offsets.contiguous()))
+    return out
+
+
+@_last_tokens.register_fake
+def _(query_offsets: Tensor, q: Tensor, *_: Any) -> Tensor:
+    return q.new_empty(q.shape)
 
 
 @torch.library.custom_op("unigrf_kernels::jagged_attention_backward", mutates_args=())

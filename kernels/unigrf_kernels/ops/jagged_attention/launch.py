@@ -44,6 +44,8 @@ class Call:
     inverse_length: float
     window: int | None
     schedule: Schedule
+    query_offsets: Tensor | None = None
+    """`[B + 1]` where only the last tokens of each sequence ask, in the forward kernel alone."""
 
     @property
     def block_d(self) -> int:
@@ -61,7 +63,7 @@ class Call:
 def work_arguments(call: Call, work: Tensor, block: int) -> dict[str, Any]:
     """Arguments of `work_list_kernel`."""
     return {
-        "offsets": call.offsets,
+        "offsets": call.offsets if call.query_offsets is None else call.query_offsets,
         "work": work,
         "num_sequences": call.offsets.numel() - 1,
         "num_items": work.shape[0],
@@ -118,7 +120,14 @@ def _shared_arguments(call: Call, tile: Tile, work: Tensor) -> dict[str, Any]:
 def forward_arguments(call: Call, work: Tensor, out: Tensor, lse: Tensor | None) -> dict[str, Any]:
     """Arguments of `forward_kernel`."""
     shared = _shared_arguments(call, call.schedule.forward, work)
-    return {**shared, "out": out, "lse": lse, "out_stride": out.stride(0)}
+    return {
+        **shared,
+        "out": out,
+        "lse": lse,
+        "query_offsets": call.query_offsets,
+        "out_stride": out.stride(0),
+        "LAST_TOKENS": call.query_offsets is not None,
+    }
 
 
 def key_gradient_arguments(

@@ -19,9 +19,10 @@ class AttentionPlan:
 
     Attributes:
         offsets: ``[B + 1]`` int64.
+        query_offsets: ``[B + 1]`` int64, or None where every token asks.
         num_candidates: ``[B]`` int64 or None.
         window: positions a token looks back, itself included, or None.
-        query_times: ``[T]`` int64 or None.
+        query_times: ``[Tq]`` int64 or None; ``Tq`` is ``T`` without ``query_offsets``.
         key_times: ``[T]`` int64 or None.
         max_length: an upper bound on the tokens of a sequence, or None when nobody stated one.
     """
@@ -32,6 +33,7 @@ class AttentionPlan:
     query_times: Tensor | None
     key_times: Tensor | None
     max_length: int | None
+    query_offsets: Tensor | None = None
     _buckets: dict[int, BlockBuckets] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -55,6 +57,7 @@ class AttentionPlan:
         query_times: Tensor | None,
         key_times: Tensor | None,
         max_length: int | None,
+        query_offsets: Tensor | None,
     ) -> None:
         """Refuse arguments that contradict the plan; those that are None are taken from the plan.
 
@@ -63,6 +66,7 @@ class AttentionPlan:
         """
         given = {
             "offsets": offsets,
+            "query_offsets": query_offsets,
             "num_candidates": num_candidates,
             "query_times": query_times,
             "key_times": key_times,
@@ -83,6 +87,7 @@ def plan_attention(
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
     max_length: int | None = None,
+    query_offsets: Tensor | None = None,
 ) -> AttentionPlan:
     """Prepare the structure of a batch once, for all attention layers that run on it.
 
@@ -91,5 +96,5 @@ def plan_attention(
     Raises:
         ValueError, TypeError: as `jagged_attention`.
     """
-    check_structure(offsets, num_candidates, window, query_times, key_times, max_length)
-    return AttentionPlan(offsets, num_candidates, window, query_times, key_times, max_length)
+    check_structure(offsets, num_candidates, window, query_times, key_times, max_length, query_offsets)
+    return AttentionPlan(offsets, num_candidates, window, query_times, key_times, max_length, query_offsets)
