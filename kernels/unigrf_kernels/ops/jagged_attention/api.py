@@ -54,7 +54,8 @@ def jagged_attention(
         last = jagged_attention(q[rows], k, v, offsets, num_candidates=c, query_offsets=m, ...)        # [Tq, H, D]
         # whole[rows] == last up to rounding, for rows = the last m[b + 1] - m[b] tokens of each sequence b
 
-    with ``bucket(dt) = min(floor(log(max(1, |dt|)) / 0.301), num_buckets - 1)``, see `buckets`.
+    with ``bucket(dt) = min(floor(log(max(1, |dt|)) / 0.301), num_buckets - 1)``, see `buckets`; times beyond
+    ``2^62 - 1`` seconds from zero count as that.
 
     Args:
         q: ``[T, H, D]`` floating point; ``T`` tokens of all sequences, packed. ``[Tq, H, D]`` with
@@ -125,8 +126,8 @@ def jagged_attention(
             window=plan.window,
             position_bias=position_bias,
             time_bias=time_bias,
-            query_times=plan.query_times,
-            key_times=plan.key_times,
+            query_times=plan.asked,
+            key_times=plan.happened,
             max_length=plan.max_length,
             query_offsets=plan.query_offsets,
             deterministic=deterministic,

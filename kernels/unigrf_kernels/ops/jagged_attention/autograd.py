@@ -32,7 +32,7 @@ def triton_attention(
     deterministic: bool = True,
     schedule: Schedule | None = None,
 ) -> Tensor:
-    """`jagged_attention` by the Triton kernels; arguments are checked already.
+    """`jagged_attention` by the Triton kernels; arguments are checked already, times are `bounded_times`.
 
     Neither the grid nor a buffer depends on the longest sequence, so the host never waits for the device.
     All sums have a fixed order: results are always bit-equal on repetition.

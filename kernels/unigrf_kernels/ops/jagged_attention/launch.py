@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..launching import launch_kernel
 from .buckets import bucket_thresholds
 from .triton_forward import forward_kernel
 from .triton_key_gradient import key_gradient_kernel
@@ -335,6 +336,4 @@ def _thresholds(num_buckets: int, device: torch.device) -> tuple[Tensor, Tensor]
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: Tile) -> None:
-    if 0 in grid:
-        return
-    kernel[grid](**arguments, num_warps=tile.num_warps, num_stages=tile.num_stages)
+    launch_kernel(kernel, grid, arguments, num_warps=tile.num_warps, num_stages=tile.num_stages)

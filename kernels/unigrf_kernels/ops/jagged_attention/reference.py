@@ -48,9 +48,9 @@ def reference_attention(
             distance = (position[asking, None] - position[None, :]).clamp(0, position_bias.shape[1] - 1)
             scores = scores + position_bias[:, distance].to(q.dtype)
         if time_bias is not None:
-            assert plan.query_times is not None
-            assert plan.key_times is not None
-            difference = plan.query_times[queries, None] - plan.key_times[None, tokens]
+            assert plan.asked is not None
+            assert plan.happened is not None
+            difference = plan.asked[queries, None] - plan.happened[None, tokens]
             bucket = time_buckets(difference, time_bias.shape[1])
             scores = scores + time_bias[:, bucket].to(q.dtype)
         if scaling_length is not None:

@@ -51,14 +51,14 @@ def last_tokens_attention(
         sequence = _Sequence(
             k[start:stop].transpose(0, 1).to(dtype),
             v[start:stop].transpose(0, 1).to(dtype),
-            None if plan.key_times is None else plan.key_times[start:stop],
+            None if plan.happened is None else plan.happened[start:stop],
             stop - start - count,
             plan.window,
             scaling_length,
             position_bias,
             time_bias,
         )
-        asked = None if plan.query_times is None else plan.query_times[first:last]
+        asked = None if plan.asked is None else plan.asked[first:last]
         queries = q[first:last].transpose(0, 1).to(dtype) * scale  # [H, m, D]
         for rows in sequence.blocks(stop - start - (last - first), stop - start, q.shape[1]):
             # Queries count from the end of their sequence.

@@ -127,11 +127,11 @@ def forward_kernel(
     last_bucket,
     num_tokens,
     q_stride: tl.constexpr,
-    q_head_stride: tl.constexpr,
+    q_head_stride,
     k_stride: tl.constexpr,
-    k_head_stride: tl.constexpr,
+    k_head_stride,
     v_stride: tl.constexpr,
-    v_head_stride: tl.constexpr,
+    v_head_stride,
     out_stride: tl.constexpr,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -161,9 +161,9 @@ def forward_kernel(
         query_start, first_query = open_last_tokens(work, query_offsets, item, length)
     first_row = first_query + tl.maximum(tl.cdiv(length - first_query, BLOCK_M) - 1 - rank, 0) * BLOCK_M
 
-    q += query_start * q_stride + head * q_head_stride
-    k += start * k_stride + (head // GROUP) * k_head_stride
-    v += start * v_stride + (head // GROUP) * v_head_stride
+    q += query_start * q_stride + tl.cast(head, tl.int64) * q_head_stride
+    k += start * k_stride + tl.cast(head // GROUP, tl.int64) * k_head_stride
+    v += start * v_stride + tl.cast(head // GROUP, tl.int64) * v_head_stride
     first_asked = 0
     last_asked = 0
     if HAS_POSITION_BIAS:
