@@ -69,10 +69,10 @@ def test_table_has_a_line_for_each_part() -> None:
                 "status": "passed",
                 "seconds": 9.0,
                 "last_line": "",
-                "result": {"results": [result]},
+                "result": bench,
             },
         ]
     ).splitlines()
     assert lines[0].split() == ["tests", "passed", "3.2", "s", "9", "passed"]
-    assert lines[1].endswith("12.3 ms per step, 12.5% of the measured GEMM, 2 waits of the host per step")
+    assert lines[1].endswith("12.3 ms per step, 12.5% of the measured GEMM, 2 waits of the host")
     assert lines[2].endswith("1 lines; best 50% of the ceiling, joint_loss 8 rows")

@@ -49,29 +49,31 @@ def parts(out: Path, *, rehearsal: bool) -> list[Part]:
     bench, demo, wide = out / "bench.json", out / "demo.json", out / "wide.json"
     telling = [f"{_KERNELS}/jagged_attention/test_last_tokens.py::test_triton"] if rehearsal else _TELLING
     every = [f"{_KERNELS}/test_launching.py"] if rehearsal else [_KERNELS, f"--ignore={_KERNELS}/test_aot.py"]
-    budget = ["--budget", "110", "--seconds", "0.2"]
+    budget = ["--budget", "95", "--seconds", "0.2"]
     if rehearsal:
-        budget = ["--budget", "1", "--seconds", "0", "--op", "dropout", "--shapes", "27000"]
+        budget = ["--budget", "60", "--seconds", "0", "--op", "dropout", "--shapes", "27000"]
     steps = ["--steps", "2" if rehearsal else "20"]
+    # A first run compiles its kernels; a rehearsal shares two slow cores.
+    patience = 300 if rehearsal else 80
     training = [sys.executable, "-m", "tools.gpu.profiled_training", "--config", "configs/demo.yaml", *steps]
     return [
         Part("data", [sys.executable, "-m", "tools.gpu.demo_data"], 30),
         Part("tests, telling", [*_PYTEST, *telling], 80),
-        Part("tests, all", [*_PYTEST, *every], 110),
+        Part("tests, all", [*_PYTEST, *every], 100),
         Part(
             "compute-sanitizer",
             [sanitizer or "compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "1", *_PYTEST, _SMALLEST],
-            50,
+            40,
             skip="" if sanitizer else "compute-sanitizer is not installed",
         ),
         Part(
-            "benchmark", [sys.executable, "-m", "unigrf_kernels.bench", *budget, "--json", str(bench)], 140, bench
+            "benchmark", [sys.executable, "-m", "unigrf_kernels.bench", *budget, "--json", str(bench)], 120, bench
         ),
-        Part("training, demo", [*training, "--out", str(demo)], 60, demo),
+        Part("training, demo", [*training, "--out", str(demo)], patience, demo),
         Part(
             "training, 4 blocks of 512 in bf16",
             [*training, "--out", str(wide), *_set(_SMALL if rehearsal else _WIDE)],
-            60,
+            patience,
             wide,
         ),
     ]

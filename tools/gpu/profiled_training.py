@@ -27,13 +27,16 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    report = measure(options.config, options.set, options.steps)
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report: dict[str, Any] = {}
+    # Times first, and kept: a trace may be too long to be read in time.
+    for found in measure(options.config, options.set, options.steps):
+        report |= found
+        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(report["top"])
 
 
-def measure(config_file: Path, overrides: list[str], steps: int) -> dict[str, Any]:
-    """Timed steps, then profiled ones."""
+def measure(config_file: Path, overrides: list[str], steps: int) -> Iterator[dict[str, Any]]:
+    """What timed steps show, then what profiled ones add."""
     from unigrf_dist.config import load_config
     from unigrf_dist.model.backbone import backbone_flops
     from unigrf_dist.phases import Phases
@@ -51,23 +54,25 @@ def measure(config_file: Path, overrides: list[str], steps: int) -> dict[str, An
     run_steps([subject], steps)
     tokens = 2.0 * np.concatenate(lengths[-steps:])
     flops = backbone_flops(config.model, tokens) / steps
-    report = subject.metrics()
-    with profile(activities=_activities(), acc_events=True) as trace:
-        for number in range(_PROFILED_STEPS):
-            subject.run(len(lengths) + number)
-    averages = trace.key_averages()
-    names = _WAITS if runtime.device.type == "cuda" else _READS
-    waits = sum(event.count for event in averages if event.key in names)
+    metrics = subject.metrics()
     ceiling = measure_ceilings(runtime.device, torch.bfloat16 if _is_bf16(config) else torch.float32)
-    seconds = report["milliseconds_per_step"] / 1000
-    order = "self_cuda_time_total" if runtime.device.type == "cuda" else "self_cpu_time_total"
-    return {
-        **report,
+    yield {
+        **metrics,
         "overrides": overrides,
         "backbone_flops_per_step": flops,
         "ceiling_tflops": ceiling.tflops,
-        "mfu": flops / seconds / 1e12 / ceiling.tflops,
-        "host_waits_per_step": waits / _PROFILED_STEPS,
+        "mfu": flops / (metrics["milliseconds_per_step"] / 1e3) / 1e12 / ceiling.tflops,
+    }
+    first = len(lengths)
+    with profile(activities=_activities()) as trace:
+        for number in range(first, first + _PROFILED_STEPS):
+            subject.run(number)
+    averages = trace.key_averages()
+    on_cuda = runtime.device.type == "cuda"
+    names = _WAITS if on_cuda else _READS
+    order = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
+    yield {
+        "host_waits_per_step": sum(event.count for event in averages if event.key in names) / _PROFILED_STEPS,
         "host_waits_counted": sorted(names),
         "top": averages.table(sort_by=order, row_limit=_TOP, max_name_column_width=60),
     }

@@ -72,10 +72,8 @@ def summary(record: dict[str, Any]) -> str:
     if not isinstance(found, dict):
         return str(record["last_line"])
     if "mfu" in found:
-        return (
-            f"{found['milliseconds_per_step']:.1f} ms per step, {found['mfu']:.1%} of the measured GEMM, "
-            f"{found['host_waits_per_step']:g} waits of the host per step"
-        )
+        waits = f", {found['host_waits_per_step']:g} waits of the host" if "host_waits_per_step" in found else ""
+        return f"{found['milliseconds_per_step']:.1f} ms per step, {found['mfu']:.1%} of the measured GEMM{waits}"
     timed = [line for line in found.get("results", []) if not line["refusal"]]
     if timed:
         best = max(timed, key=lambda line: line["fraction"])
