@@ -87,7 +87,8 @@ def _forward(
         q, k, v, offsets, num_candidates, position_bias, time_bias, query_times, key_times,
         softmax, scale, inverse_length, window, schedule,
     )  # fmt: skip
-    return run_forward(call)
+    out, lse = run_forward(call)
+    return _narrow(out, q), lse
 
 
 @_forward.register_fake
@@ -138,7 +139,7 @@ def _last_tokens(
         softmax, scale, inverse_length, window, schedule,
     )  # fmt: skip
     out, _ = run_forward(replace(call, query_offsets=query_offsets.contiguous()))
-    return out
+    return _narrow(out, q)
 
 
 @_last_tokens.register_fake
@@ -177,15 +178,16 @@ def _backward(
         q, k, v, offsets, num_candidates, position_bias, time_bias, query_times, key_times,
         softmax, scale, inverse_length, window, schedule,
     )  # fmt: skip
-    grad = grad.contiguous()
-    delta = None if out is None else run_row_term(call, grad, out)
+    grad = _widen(grad.contiguous())
+    delta = None if out is None else run_row_term(call, grad, _widen(out))
     q_grad, k_grad, v_grad, position_grad, time_grad = (q.new_empty(0) for _ in range(5))
     if needs_key:
-        k_grad, v_grad = run_key_gradient(call, grad, lse, delta)
+        k_grad, v_grad = (_narrow(part, k) for part in run_key_gradient(call, grad, lse, delta))
     if needs_query or needs_position_bias or needs_time_bias:
         q_grad, position_total, time_total = run_query_gradient(
             call, grad, lse, delta, needs_position_bias, needs_time_bias
         )
+        q_grad = _narrow(q_grad, q)
         if position_total is not None and position_bias is not None:
             position_grad = position_total.to(position_bias.dtype)
         if time_total is not None and time_bias is not None:
@@ -270,7 +272,7 @@ def _call(
 ) -> Any:
     from .launch import Call
 
-    q, k, v = (tensor if tensor.stride(2) == 1 else tensor.contiguous() for tensor in (q, k, v))
+    q, k, v = (_widen(tensor if tensor.stride(2) == 1 else tensor.contiguous()) for tensor in (q, k, v))
     chosen = (
         Schedule.decode(schedule)
         if schedule
@@ -298,6 +300,21 @@ def _call(
         window=window,
         schedule=chosen,
     )
+
+
+def _widen(heads: Tensor) -> Tensor:
+    """``[T, H, D]`` with zeros up to the kernels' width, the next power of two from 16 on.
+
+    The kernels hold tiles of that width in any case, so the products cost the same; the copies read and write each
+    operand once. In exchange every width runs a configuration whose registers were checked.
+    """
+    missing = max(16, 1 << (heads.shape[2] - 1).bit_length()) - heads.shape[2]
+    return torch.nn.functional.pad(heads, (0, missing)) if missing else heads
+
+
+def _narrow(heads: Tensor, like: Tensor) -> Tensor:
+    """Inverse of `_widen`: the width of ``like``."""
+    return heads if heads.shape[2] == like.shape[2] else heads[..., : like.shape[2]].contiguous()
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:
