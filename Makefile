@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs mutants clean
+.PHONY: help setup demo test lint docs mutants gpu clean
 
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
@@ -77,6 +77,9 @@ docs: setup  ## the page of all configuration keys, from the schema
 
 mutants: setup  ## mutation run: which small mistakes do the tests not notice?
 	@$(IN_VENV) python -m tools.mutants $(ARGS)
+
+gpu: setup  ## first session on a GPU, under nine minutes: tests, sanitizer, benchmark, profiled training
+	@$(IN_VENV) python -m tools.gpu $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis data/demo runs/demo

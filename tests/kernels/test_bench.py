@@ -16,11 +16,12 @@ from unigrf_kernels.bench import __main__ as command
 from unigrf_kernels.bench import runner, timing
 from unigrf_kernels.bench.cases import jagged_attention as attention
 from unigrf_kernels.bench.cases import joint_loss as loss
-from unigrf_kernels.bench.catalogue import OPERATORS, find_tasks
+from unigrf_kernels.bench.cases.jagged_attention_inputs import session_gaps
+from unigrf_kernels.bench.catalogue import MOST_TELLING, OPERATORS, find_tasks, most_telling_first
 from unigrf_kernels.bench.ceilings import Ceilings
 from unigrf_kernels.bench.implementations import compiled
 from unigrf_kernels.bench.report import format_table, to_json
-from unigrf_kernels.bench.task import Implementation, Operands, Result, Task, Work
+from unigrf_kernels.bench.task import Check, Implementation, Operands, Result, Task, Work
 
 CPU = torch.device("cpu")
 CEILINGS = Ceilings(tflops=2.0, gb_per_second=10.0, dtype="float32", gemm_size=8, copy_bytes=8)
@@ -60,6 +61,9 @@ class FixedStopwatch:
     def seconds(self) -> list[list[float]]:
         return [[0.5] * self.rounds, [1.0] * self.rounds]
 
+    def host_seconds(self) -> list[list[float]]:
+        return [[0.125] * self.rounds, [0.25] * self.rounds]
+
 
 def test_numbers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """6000 operations and 8000 bytes in 0.5 s, 24 000 bytes in 1.5 s, ceilings of 2 TFLOP/s and 10 GB/s."""
@@ -72,6 +76,7 @@ def test_numbers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert forward.gb_per_second == pytest.approx(16e-6)
     assert forward.fraction == pytest.approx(1.6e-6)
     assert step.median_seconds == 1.5
+    assert (forward.host_seconds, step.host_seconds) == (0.125, 0.375)
     assert step.gb_per_second == pytest.approx(16e-6)
     by_gemm = run(Implementation("unigrf", double), bound="gemm")
     assert by_gemm[0].fraction == pytest.approx(6e-9)
@@ -107,6 +112,96 @@ def test_a_wrong_gradient_shows_too() -> None:
 def test_nan_is_no_agreement() -> None:
     results = run(Implementation("unigrf", double), Implementation("nan", lambda x: x * torch.nan))
     assert results[-1].refusal == "result 0 differs by nan"
+
+
+def test_judged_by_the_float64_truth_where_a_task_has_it() -> None:
+    """The first implementation is wrong, and so is what agrees with it; only the other one is timed."""
+    small = torch.ones(3, requires_grad=True)
+    truth = [torch.full((3,), 2.0, dtype=torch.float64)] * 2
+    judged = replace(
+        task(
+            Implementation("wrong", lambda x: 3 * x),
+            Implementation("same", lambda x: 3 * x),
+            Implementation("right", double),
+        ),
+        check=lambda: Check(Operands(small, [small], [torch.ones(3)]), truth),
+    )
+    results = {result.implementation: result for result in runner.run_task(judged, CEILINGS, CPU, seconds=0.01)}
+    assert results["wrong"].refusal == results["same"].refusal == "result 0 differs by 5.0e-01"
+    assert results["right"].median_seconds > 0
+
+
+def test_a_task_whose_operands_do_not_fit_is_listed() -> None:
+    def make() -> Operands:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    broken = replace(task(Implementation("unigrf", double), Implementation("other", double)), make=make)
+    results = list(runner.run_task(broken, CEILINGS, CPU, seconds=0.01))
+    assert [result.refusal for result in results] == ["OutOfMemoryError: CUDA out of memory"] * 2
+
+
+def test_one_that_fails_while_it_is_timed_leaves_the_others() -> None:
+    calls: list[int] = []
+
+    def fail_later(x: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 3:
+            raise RuntimeError("device-side failure")
+        return 2 * x
+
+    results = run(Implementation("unigrf", double), Implementation("fragile", fail_later))
+    assert results[-1].refusal == "RuntimeError: device-side failure"
+    assert results[0].median_seconds > 0
+
+
+def test_dynamo_forgets_between_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._dynamo
+
+    resets: list[int] = []
+    monkeypatch.setattr(torch._dynamo, "reset", lambda: resets.append(1))
+    run(Implementation("unigrf", double))
+    run(Implementation("unigrf", double))
+    assert len(resets) == 2
+
+
+def test_a_budget_takes_the_published_shapes_first() -> None:
+    tasks = find_tasks(list(OPERATORS), "", torch.device("cuda"), torch.bfloat16, compiled=False)
+    ordered = most_telling_first(tasks)
+    assert sorted(map(id, tasks)) == sorted(map(id, ordered))
+    assert [f"{found.operator} {found.shape}" for found in ordered[: len(MOST_TELLING)]] == list(MOST_TELLING)
+
+
+def test_a_spent_budget_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tasks = [
+        task(Implementation("unigrf torch", double)),
+        replace(task(Implementation("unigrf torch", double)), shape="2"),
+    ]
+    monkeypatch.setattr(command, "find_tasks", lambda *_: tasks)
+    monkeypatch.setattr(command, "measure_ceilings", lambda *_: CEILINGS)
+    target = tmp_path / "out.json"
+    assert command.main(["--device", "cpu", "--seconds", "0", "--budget", "1e-9", "--json", str(target)]) == 0
+    assert not target.exists()
+    monkeypatch.setattr(command, "run_task", interrupted_at_the_second(command.run_task))
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["--device", "cpu", "--seconds", "0", "--json", str(target)])
+    assert {result["shape"] for result in json.loads(target.read_text())["results"]} == {"1000"}
+
+
+def interrupted_at_the_second(run_task: Any) -> Any:
+    def run_first(found: Task, *arguments: Any) -> Any:
+        if found.shape == "2":
+            raise KeyboardInterrupt
+        return run_task(found, *arguments)
+
+    return run_first
+
+
+def test_session_gaps_are_those_of_movielens() -> None:
+    """Quartiles of the data: 13, 19 and 29 seconds; one gap in a hundred is longer than 5.4 days."""
+    gaps = session_gaps(200_000, torch.Generator().manual_seed(0)).double()
+    for share, seconds in ((0.25, 13), (0.5, 19), (0.75, 29)):
+        assert gaps.quantile(share).item() == pytest.approx(seconds, abs=2)
+    assert (gaps > 465_431).double().mean().item() == pytest.approx(0.01, abs=0.003)
 
 
 def test_randomness_that_differs_by_design_is_timed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.hstu import HSTU
+from unigrf_dist.model.kept_keys import KeysValues, NewTokens
 from unigrf_dist.model.llama import Llama
 from unigrf_dist.model.tokens import TokenLayout
 
@@ -36,6 +37,21 @@ class Backbone(Protocol):
                 keeps candidates apart.
             seed: seed of this step's dropout masks, itself taken by the tokens: use ``seed + 1`` and on, fewer
                 than 4096; None switches dropout off.
+        """
+
+    def extend(
+        self, tokens: Tensor, layout: NewTokens, kept: Sequence[KeysValues] | None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """The same hidden states for new tokens alone: ``[N, D]`` → ``[N, D]``. Forward only, no dropout.
+
+        Args:
+            tokens: packed vectors of the new tokens.
+            layout: where they stand behind the kept ones.
+            kept: for each block keys and values of the kept tokens; None where nothing is kept yet.
+
+        Returns:
+            Hidden states, and for each block the keys and values of kept and new tokens, which the next call takes
+            unless candidates are among them.
         """
 
     @staticmethod

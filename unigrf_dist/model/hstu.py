@@ -5,7 +5,7 @@ Shapes: ``T`` tokens, ``D`` model width, ``H`` heads, ``K`` head width, ``N = H 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.flops import attention_flops, projection_flops
+from unigrf_dist.model.kept_keys import KeysValues, NewTokens, extend_blocks
 from unigrf_dist.model.tokens import TokenLayout
-from unigrf_kernels import gated_norm_dropout, jagged_attention, norm_project_silu
+from unigrf_kernels import AttentionPlan, gated_norm_dropout, jagged_attention, norm_project_silu
 
 _INIT_STD = 0.02
 
@@ -44,6 +45,17 @@ class HSTUBlock(nn.Module):
 
     def forward(self, x: Tensor, layout: TokenLayout, seed: int | None) -> Tensor:
         """``[T, D]`` → ``[T, D]``."""
+        u, q, keys = self._project(x)
+        return self._mix(x, u, self._attend(q, keys, layout.attention), seed)
+
+    def extend(self, x: Tensor, layout: NewTokens, kept: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        """``[N, D]`` new tokens → ``[N, D]``, and keys and values of kept and new ones; no dropout."""
+        u, q, new = self._project(x)
+        keys = layout.append(kept, new)
+        return self._mix(x, u, self._attend(q, keys, layout.attention), None), keys
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, KeysValues]:
+        """``[T, N]`` gates, ``[T, H, K]`` queries, keys and values of ``[T, D]``."""
         u, v, q, k = norm_project_silu(
             x,
             self.norm_weight,
@@ -52,21 +64,29 @@ class HSTUBlock(nn.Module):
             splits=(self.inner,) * 4,
             implementation=self.kernel,
         )
+        q, k, v = (part.view(-1, self.heads, self.inner // self.heads) for part in (q, k, v))
+        return u, q, KeysValues(k, v)
+
+    def _attend(self, q: Tensor, keys: KeysValues, plan: AttentionPlan) -> Tensor:
+        """``[tokens that ask, N]``."""
         attended = jagged_attention(
-            q.view(-1, self.heads, self.inner // self.heads),
-            k.view(-1, self.heads, self.inner // self.heads),
-            v.view(-1, self.heads, self.inner // self.heads),
-            layout.attention.offsets,
+            q,
+            keys.k,
+            keys.v,
+            plan.offsets,
             activation="silu",
             scale=1.0,
             scaling_length=self.scaling_length,
             position_bias=self.position_bias,
             time_bias=self.time_bias,
-            plan=layout.attention,
+            plan=plan,
             implementation=self.kernel,
         )
+        return attended.flatten(1)
+
+    def _mix(self, x: Tensor, u: Tensor, attended: Tensor, seed: int | None) -> Tensor:
         gated = gated_norm_dropout(
-            attended.flatten(1),
+            attended,
             u,
             self.attention_norm_weight,
             self.attention_norm_bias,
@@ -91,6 +111,12 @@ class HSTU(nn.Module):
         for index, block in enumerate(self.blocks, start=1):
             tokens = block(tokens, layout, None if seed is None else seed + index)
         return tokens
+
+    def extend(
+        self, tokens: Tensor, layout: NewTokens, kept: Sequence[KeysValues] | None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """As `Backbone.extend`."""
+        return extend_blocks(self.blocks, tokens, layout, kept)
 
     @staticmethod
     def flops(config: ModelConfig, tokens: NDArray[np.float64]) -> float:

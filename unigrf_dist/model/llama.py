@@ -6,7 +6,7 @@ width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.flops import attention_flops, projection_flops
+from unigrf_dist.model.kept_keys import KeysValues, NewTokens, extend_blocks
 from unigrf_dist.model.tokens import TokenLayout
-from unigrf_kernels import jagged_attention, rms_norm, rotary, seeded_dropout, swiglu
+from unigrf_kernels import AttentionPlan, jagged_attention, rms_norm, rotary, seeded_dropout, swiglu
 
 _INIT_STD = 0.02
 _SEEDS_PER_BLOCK = 2
@@ -49,26 +50,41 @@ class LlamaBlock(nn.Module):
 
     def forward(self, x: Tensor, layout: TokenLayout, seed: int | None) -> Tensor:
         """``[T, D]`` → ``[T, D]``."""
-        x = x + self._dropped(self._attend(x, layout), seed)
+        q, keys = self._project(x, layout.token_positions)
+        return self._mix(x, self._attend(q, keys, layout.attention), seed)
+
+    def extend(self, x: Tensor, layout: NewTokens, kept: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        """``[N, D]`` new tokens → ``[N, D]``, and keys and values of kept and new ones; no dropout."""
+        q, new = self._project(x, layout.token_positions)
+        keys = layout.append(kept, new)
+        return self._mix(x, self._attend(q, keys, layout.attention), None), keys
+
+    def _mix(self, x: Tensor, attended: Tensor, seed: int | None) -> Tensor:
+        x = x + self._dropped(attended, seed)
         normed = rms_norm(x, self.forward_norm, implementation=self.kernel)
         gate, up = (normed @ self.gate_up).chunk(2, dim=1)
         mixed = swiglu(gate, up, implementation=self.kernel) @ self.down
         return x + self._dropped(mixed, None if seed is None else seed + 1)
 
-    def _attend(self, x: Tensor, layout: TokenLayout) -> Tensor:
+    def _project(self, x: Tensor, positions: Tensor) -> tuple[Tensor, KeysValues]:
+        """``[T, H, K]`` queries, ``[T, G, K]`` keys and values of ``[T, D]``."""
         projected = rms_norm(x, self.attention_norm, implementation=self.kernel) @ self.qkv
         q, k, v = (part.unflatten(1, (-1, self.head_width)) for part in projected.split(self.splits, dim=1))
-        q, k = rotary(q, k, layout.token_positions, implementation=self.kernel)
+        q, k = rotary(q, k, positions, implementation=self.kernel)
+        return q, KeysValues(k, v)
+
+    def _attend(self, q: Tensor, keys: KeysValues, plan: AttentionPlan) -> Tensor:
+        """``[tokens that ask, D]``."""
         attended = jagged_attention(
             q,
-            k,
-            v,
-            layout.attention.offsets,
+            keys.k,
+            keys.v,
+            plan.offsets,
             activation="softmax",
             scale=self.head_width**-0.5,
             position_bias=self.position_bias,
             time_bias=self.time_bias,
-            plan=layout.attention,
+            plan=plan,
             implementation=self.kernel,
         )
         return attended.flatten(1) @ self.attention_output
@@ -95,6 +111,13 @@ class Llama(nn.Module):
         for index, block in enumerate(self.blocks):
             tokens = block(tokens, layout, None if seed is None else seed + 1 + index * _SEEDS_PER_BLOCK)
         return rms_norm(tokens, self.norm, implementation=self.kernel)
+
+    def extend(
+        self, tokens: Tensor, layout: NewTokens, kept: Sequence[KeysValues] | None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """As `Backbone.extend`."""
+        tokens, keys = extend_blocks(self.blocks, tokens, layout, kept)
+        return rms_norm(tokens, self.norm, implementation=self.kernel), keys
 
     @staticmethod
     def flops(config: ModelConfig, tokens: NDArray[np.float64]) -> float:

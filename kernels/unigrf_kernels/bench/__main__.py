@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from .catalogue import OPERATORS, find_tasks
+from .catalogue import OPERATORS, find_tasks, most_telling_first
 from .ceilings import measure_ceilings
 from .plot import draw
-from .report import environment, format_table, heading, to_json
+from .report import device_state, environment, format_table, heading, to_json
 from .runner import run_task
 from .task import Result
 
@@ -31,18 +32,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list or not tasks:
         print("\n".join(f"{task.operator}: {task.shape}" for task in tasks) or "no shape matches")
         return 0 if tasks else 2
+    begin = time.perf_counter()
+    if options.budget:
+        tasks = most_telling_first(tasks)
     where, ceilings = environment(device), measure_ceilings(device, dtype)
     print(heading(where, ceilings), flush=True)
     results: list[Result] = []
     for number, task in enumerate(tasks, start=1):
+        if options.budget and time.perf_counter() - begin > options.budget:
+            print(f"{options.budget:g} s are spent: {len(tasks) - number + 1} shapes are left", file=sys.stderr)
+            break
         print(f"{number} / {len(tasks)} {task.operator} {task.shape}", file=sys.stderr, flush=True)
         results.extend(run_task(task, ceilings, device, options.seconds))
-    if options.json:
-        options.json.write_text(to_json(results, where, ceilings), encoding="utf-8")
+        # After every task: a run that is cut off leaves what it has measured.
+        where["device_state"].append(device_state(device))
+        if options.json:
+            _replace(options.json, to_json(results, where, ceilings))
     if options.plot:
         draw(results, f"{where['device']}, {where['date'][:10]}, {where['commit']}", options.plot)
     print(format_table(results))
     return int(any(result.refusal and result.implementation.startswith("unigrf") for result in results))
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -55,6 +70,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--dtype", choices=list(DTYPES), help="default: bf16 on a GPU, fp32 on a CPU")
     add("--threads", type=int, help="threads of PyTorch, on a CPU")
     add("--seconds", type=float, default=0.5, help="approximate time per implementation and shape")
+    add("--budget", type=float, help="seconds for the whole run; the most telling shapes come first")
     add("--compiled", action="store_true", help="on a CPU too, time what torch.compile makes of eager code")
     add("--list", action="store_true", help="name the shapes, time nothing")
     add("--json", type=Path, help="write all numbers, device and versions to this file")

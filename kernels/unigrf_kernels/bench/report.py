@@ -18,7 +18,8 @@ from .ceilings import Ceilings
 from .task import Result
 
 HEADINGS = (
-    "operator", "shape", "implementation", "phase", "ms", "10-90 %", "TFLOP/s", "GB/s", "of ceiling", "peak MiB"
+    "operator", "shape", "implementation", "phase", "ms", "10-90 %", "TFLOP/s", "GB/s", "of ceiling", "host ms",
+    "peak MiB",
 )  # fmt: skip
 
 
@@ -34,7 +35,32 @@ def environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
+        "device_state": [device_state(device)],
     }
+
+
+_STATE = (
+    "driver_version",
+    "clocks.sm",
+    "clocks.max.sm",
+    "clocks.mem",
+    "power.draw",
+    "power.limit",
+    "temperature.gpu",
+)
+
+
+def device_state(device: torch.device) -> dict[str, str]:
+    """Clocks, power and temperature as ``nvidia-smi`` names them now; empty on a CPU or without that program."""
+    if device.type != "cuda":
+        return {}
+    index = torch.cuda.current_device() if device.index is None else device.index
+    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(_STATE)}", "--format=csv,noheader"]
+    try:
+        line = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(_STATE, (value.strip() for value in line.split(",")), strict=False))
 
 
 def heading(environment: dict[str, Any], ceilings: Ceilings) -> str:
@@ -63,6 +89,7 @@ def row(result: Result) -> tuple[str, ...]:
         f"{result.tflops:.3g}" if result.tflops else "",
         f"{result.gb_per_second:.3g}",
         f"{result.fraction:.1%}",
+        f"{result.host_seconds * 1e3:.3f}",
         f"{result.peak_bytes / 2**20:.1f}",
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -28,38 +29,63 @@ def run_task(task: Task, ceilings: Ceilings, device: torch.device, seconds: floa
         device: device that the operands are on.
         seconds: approximate time to spend on each implementation.
     """
-    operands = task.make()
+    # Beyond its limit of shapes Dynamo gives up on a function and runs it eagerly, without a word.
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+    try:
+        operands = task.make()
+        judge = Judge(task)
+    except Exception as error:  # out of memory, most likely: the next task may do
+        for implementation in task.implementations:
+            yield Result(task.operator, task.shape, implementation.name, "-", refusal=_reason(error))
+        return
     refusals: dict[str, str] = {}
     peaks: dict[str, int] = {}
-    expected: list[Tensor] | None = None
     for implementation in task.implementations:
         try:
             refusals[implementation.name] = _refusal(implementation, device)
             if refusals[implementation.name]:
                 continue
-            actual = _results(implementation, operands)
-            if expected is None:
-                expected = actual
-            elif implementation.comparable:
-                refusals[implementation.name] = _disagreement(actual, expected)
+            refusals[implementation.name] = judge.verdict(implementation, operands)
             peaks[implementation.name] = peak_bytes(lambda c=implementation: _results(c, operands), device)  # type: ignore[misc]
         except Exception as error:  # whatever stops a baseline is shown in its line of the table
             refusals[implementation.name] = _reason(error)
     ready = [implementation for implementation in task.implementations if not refusals[implementation.name]]
-    watches = _time_in_turns(ready, operands, device, seconds)
+    watches = _time_in_turns(ready, operands, device, seconds, refusals)
     for implementation in task.implementations:
         reason = refusals[implementation.name]
         if reason:
             yield Result(task.operator, task.shape, implementation.name, "-", refusal=reason)
             continue
-        forward, backward = watches[implementation.name].seconds()
-        times = {
-            "forward": forward,
-            "backward": backward,
-            "step": [first + second for first, second in zip(forward, backward, strict=True)],
-        }
+        times = _by_phase(*watches[implementation.name].seconds())
+        host = _by_phase(*watches[implementation.name].host_seconds())
         for phase in task.work:
-            yield _result(task, implementation.name, phase, times[phase], ceilings, peaks[implementation.name])
+            peak = peaks[implementation.name]
+            yield _result(task, implementation.name, phase, times[phase], host[phase], ceilings, peak)
+
+
+def _by_phase(forward: list[float], backward: list[float]) -> dict[str, list[float]]:
+    step = [first + second for first, second in zip(forward, backward, strict=True)]
+    return {"forward": forward, "backward": backward, "step": step}
+
+
+class Judge:
+    """Says whether an implementation computes what it should, before it is timed."""
+
+    def __init__(self, task: Task) -> None:
+        self._check = None if task.check is None else task.check()
+        self._expected: list[Tensor] | None = None
+
+    def verdict(self, implementation: Implementation, operands: Operands) -> str:
+        """Why its results are wrong, or nothing."""
+        if self._check is not None:
+            actual = _results(implementation, self._check.operands)
+            return _disagreement(actual, self._check.exact) if implementation.comparable else ""
+        actual = _results(implementation, operands)
+        if self._expected is None:
+            self._expected = actual
+            return ""
+        return _disagreement(actual, self._expected) if implementation.comparable else ""
 
 
 def _results(implementation: Implementation, operands: Operands) -> list[Tensor]:
@@ -76,8 +102,13 @@ def _call(implementation: Implementation, operands: Operands) -> list[Tensor]:
 
 
 def _time_in_turns(
-    implementations: list[Implementation], operands: Operands, device: torch.device, seconds: float
+    implementations: list[Implementation],
+    operands: Operands,
+    device: torch.device,
+    seconds: float,
+    refusals: dict[str, str],
 ) -> dict[str, Stopwatch]:
+    """A stopwatch for each; one that fails meanwhile is timed no longer and named in ``refusals``."""
     # In turns, so that another process or a clock that slows down affects all of them alike.
     watches: dict[str, Stopwatch] = {implementation.name: stopwatch(device) for implementation in implementations}
     begin = time.perf_counter()
@@ -85,13 +116,18 @@ def _time_in_turns(
         if round_number >= MIN_ROUNDS and time.perf_counter() - begin > seconds * len(implementations):
             break
         for implementation in implementations:
+            if refusals[implementation.name]:
+                continue
             outputs: list[Tensor] = []
-            watches[implementation.name].run(
-                [
-                    lambda c=implementation, kept=outputs: kept.extend(_call(c, operands)),  # type: ignore[misc]
-                    lambda kept=outputs: _differentiate(kept, operands),  # type: ignore[misc]
-                ]
-            )
+            try:
+                watches[implementation.name].run(
+                    [
+                        lambda c=implementation, kept=outputs: kept.extend(_call(c, operands)),  # type: ignore[misc]
+                        lambda kept=outputs: _differentiate(kept, operands),  # type: ignore[misc]
+                    ]
+                )
+            except Exception as error:
+                refusals[implementation.name] = _reason(error)
     return watches
 
 
@@ -100,7 +136,13 @@ def _differentiate(outputs: list[Tensor], operands: Operands) -> None:
 
 
 def _result(
-    task: Task, implementation: str, phase: str, times: list[float], ceilings: Ceilings, peak: int
+    task: Task,
+    implementation: str,
+    phase: str,
+    times: list[float],
+    host_times: list[float],
+    ceilings: Ceilings,
+    peak: int,
 ) -> Result:
     work, median = task.work[phase], statistics.median(times)
     tflops, gb_per_second = work.flops / median / 1e12, work.num_bytes / median / 1e9
@@ -115,6 +157,7 @@ def _result(
         tflops=tflops,
         gb_per_second=gb_per_second,
         fraction=tflops / ceilings.tflops if by_gemm else gb_per_second / ceilings.gb_per_second,
+        host_seconds=statistics.median(host_times),
         peak_bytes=peak,
     )
 
@@ -133,13 +176,13 @@ def _refusal(implementation: Implementation, device: torch.device) -> str:
     return ""
 
 
-def _disagreement(actual: list[Tensor], expected: list[Tensor]) -> str:
+def _disagreement(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
     """Why the results are not the same, or nothing."""
     for number, (one, other) in enumerate(zip(actual, expected, strict=True)):
-        difference = (one.float() - other.float()).square().mean().sqrt()
-        scale = other.float().square().mean().sqrt().clamp(min=1e-12)
+        difference = (one.double() - other.double()).square().mean().sqrt()
+        scale = other.double().square().mean().sqrt().clamp(min=1e-12)
         relative = (difference / scale).item()
-        if not relative <= _AGREEMENT.get(other.dtype, 1e-3):
+        if not relative <= _AGREEMENT.get(one.dtype, 1e-3):
             return f"result {number} differs by {relative:.1e}"
     return ""
 

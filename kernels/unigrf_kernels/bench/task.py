@@ -28,6 +28,19 @@ class Operands:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A small problem and its truth.
+
+    Attributes:
+        operands: operands of the problem, in the dtype that is timed.
+        exact: outputs, then gradients of the leaves, from the reference in float64.
+    """
+
+    operands: Operands
+    exact: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
 class Implementation:
     """One way to compute the operator: one of this package's, or a baseline.
 
@@ -71,6 +84,8 @@ class Task:
         implementations: the first is the one that others are compared with.
         work: work of each phase to show: of "forward", "backward" and "step" (both).
         bound: the ceiling that the fraction refers to, "gemm" or "copy".
+        check: makes a small problem of the same kind with its float64 truth, by which every implementation is
+            judged; without it, they are judged by the first one's results on the shape itself.
     """
 
     operator: str
@@ -79,6 +94,7 @@ class Task:
     implementations: Sequence[Implementation]
     work: Mapping[str, Work]
     bound: str
+    check: Callable[[], Check] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,7 @@ class Result:
         tflops: TFLOP/s by convention, 0 where memory alone counts.
         gb_per_second: smallest traffic over time.
         fraction: share of the measured ceiling that the task names.
+        host_seconds: median time of the host until it had handed the work to the device; on a CPU the work itself.
         peak_bytes: largest memory beyond the operands, during forward and backward together.
         refusal: why it was not timed; the numbers are then 0.
     """
@@ -104,5 +121,6 @@ class Result:
     tflops: float = 0.0
     gb_per_second: float = 0.0
     fraction: float = 0.0
+    host_seconds: float = 0.0
     peak_bytes: int = 0
     refusal: str = ""

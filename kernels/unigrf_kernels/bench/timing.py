@@ -23,6 +23,9 @@ class Stopwatch(Protocol):
     def seconds(self) -> list[list[float]]:
         """Times of every run so far, one list per stage; waits for the device."""
 
+    def host_seconds(self) -> list[list[float]]:
+        """Times until the host had handed each stage to the device, one list per stage."""
+
 
 class CpuStopwatch:
     """Wall-clock time; with one thread that thread's processor time, which other processes do not add to."""
@@ -41,6 +44,9 @@ class CpuStopwatch:
     def seconds(self) -> list[list[float]]:
         return [list(times) for times in zip(*self._times, strict=True)]
 
+    def host_seconds(self) -> list[list[float]]:
+        return self.seconds()
+
 
 class CudaStopwatch:
     """CUDA events; before each run the second-level cache is overwritten."""
@@ -48,20 +54,27 @@ class CudaStopwatch:
     def __init__(self) -> None:
         self._flush = torch.empty(_FLUSH_BYTES, dtype=torch.uint8, device="cuda")
         self._events: list[list[torch.cuda.Event]] = []
+        self._host: list[list[float]] = []
 
     def run(self, stages: Sequence[Callable[[], None]]) -> None:
         self._flush.zero_()
         events = [torch.cuda.Event(enable_timing=True) for _ in range(len(stages) + 1)]
+        marks = [time.perf_counter()]
         events[0].record()
         for stage, event in zip(stages, events[1:], strict=True):
             stage()
             event.record()
+            marks.append(time.perf_counter())
         self._events.append(events)
+        self._host.append([end - begin for begin, end in pairwise(marks)])
 
     def seconds(self) -> list[list[float]]:
         torch.cuda.synchronize()
         runs = [[begin.elapsed_time(end) / 1e3 for begin, end in pairwise(events)] for events in self._events]
         return [list(times) for times in zip(*runs, strict=True)]
+
+    def host_seconds(self) -> list[list[float]]:
+        return [list(times) for times in zip(*self._host, strict=True)]
 
 
 def stopwatch(device: torch.device) -> Stopwatch:

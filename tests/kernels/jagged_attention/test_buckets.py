@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unigrf_kernels.ops.jagged_attention import jagged_attention
 from unigrf_kernels.ops.jagged_attention.buckets import bucket_thresholds, time_buckets
 
 
@@ -56,3 +57,41 @@ def test_shape_and_dtype() -> None:
     buckets = time_buckets(torch.zeros(2, 0, 3, dtype=torch.int64), 4)
     assert buckets.shape == (2, 0, 3)
     assert buckets.dtype == torch.int32
+
+
+LIMITS = [-(2**63), -(2**63) + 1, -1, 0, 5, 2**62, 2**63 - 1]
+
+
+@pytest.mark.parametrize("implementation", ["reference", "torch", "triton"])
+@pytest.mark.parametrize("num_buckets", [64, 145])
+def test_times_at_the_limits_of_int64(implementation: str, num_buckets: int) -> None:
+    """Tokens ask at one limit and happened at another; buckets from Python's integers, which never overflow."""
+    times = torch.tensor(LIMITS)
+    asked, happened = times, times.flip(0)
+    bound = 2**62 - 1
+
+    def bucket(query: int, key: int) -> int:
+        distance = abs(max(-bound, min(bound, query)) - max(-bound, min(bound, key)))
+        return min(math.floor(math.log(max(1, distance)) / 0.301), num_buckets - 1)
+
+    count = len(LIMITS)
+    # Scores are the time bias alone, values one-hot: the output shows each weight.
+    zeros = torch.zeros(count, 1, 16)
+    values = torch.eye(count, 16)[:, None]
+    table = torch.linspace(-2, 2, num_buckets)[None]
+    out = jagged_attention(
+        zeros,
+        zeros,
+        values,
+        torch.tensor([0, count]),
+        scale=1.0,
+        scaling_length=1.0,
+        time_bias=table,
+        query_times=asked,
+        key_times=happened,
+        implementation=implementation,
+    )
+    for query in range(count):
+        for key in range(query + 1):
+            score = table[0, bucket(int(asked[query]), int(happened[key]))]
+            torch.testing.assert_close(out[query, 0, key], torch.nn.functional.silu(score))

@@ -286,3 +286,23 @@ def test_no_tokens_at_all(activation: str, sequences: int) -> None:
     assert out.shape == (0, 2, 16)
     out.sum().backward()
     assert [bias.grad.abs().sum().item() for bias in biases] == [0.0, 0.0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("width", "expected"), [(1, 16), (16, 16), (50, 64), (129, 256)])
+def test_kernels_run_at_powers_of_two(width: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AOT check covers these widths alone; the default model's heads are 50 wide."""
+    from unigrf_kernels.ops.jagged_attention import launch
+
+    widths = []
+
+    def fake(call: launch.Call) -> tuple[torch.Tensor, torch.Tensor]:
+        widths.append({tensor.shape[2] for tensor in (call.q, call.k, call.v)})
+        return torch.zeros_like(call.q), torch.zeros(1, 0)
+
+    monkeypatch.setattr(launch, "run_forward", fake)
+    q = torch.zeros(3, 1, width, device=DEVICE)
+    out = jagged_attention(
+        q, q, q, torch.tensor([0, 3], device=DEVICE), scale=1.0, scaling_length=3.0, implementation="triton"
+    )
+    assert widths == [{expected}]
+    assert out.shape == q.shape

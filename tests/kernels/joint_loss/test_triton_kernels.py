@@ -104,3 +104,25 @@ def test_strided_inputs() -> None:
 def test_sizes_of_training(width: int, dtype: torch.dtype) -> None:
     case = Case(T=9000, P=4001, K=3001, D=width, R=4000, U=300, V=4001, M=8, mask=True, weights=True, num_ids=4000)
     assert_as_exact_as_plain_pytorch(make_inputs(case, dtype), "triton")
+
+
+@pytest.mark.parametrize("implementation", ["torch", "triton"])
+def test_long_vectors_are_normalised(implementation: str) -> None:
+    """Squares of 1e20 are infinite in fp32; only directions count, so the losses are those of short vectors."""
+    inputs = make_inputs(BY_NAME["everything"])
+    names = ("positives", "negatives", "user_negatives")
+    large = {**inputs, **{name: inputs[name] * 1e20 for name in names}}
+    actual = run(large, implementation)
+    for name, expected in run(inputs, implementation).items():
+        shrink = 1e20 if name.removeprefix("grad ") in names else 1.0
+        torch.testing.assert_close(actual[name] * shrink, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def test_more_users_than_a_second_grid_axis_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's second and third axis end at 65,535 programs; users must lie along the first."""
+    grids = []
+    monkeypatch.setattr(triton_path, "launch", lambda kernel, grid, *_: grids.append(grid))
+    case = dataclasses.replace(EVERYTHING, U=70_000, M=1, D=2)
+    run(make_inputs(case), "triton")
+    assert any(70_000 in grid for grid in grids)
+    assert all(size <= 65_535 for grid in grids for size in grid[1:])

@@ -17,7 +17,7 @@ from unigrf_kernels.bench.cases.jagged_attention_inputs import (
     padded_eager,
 )
 from unigrf_kernels.bench.implementations import compiled, of_this_package
-from unigrf_kernels.bench.task import Implementation, Operands, Task, Work
+from unigrf_kernels.bench.task import Check, Implementation, Operands, Task, Work
 from unigrf_kernels.ops.jagged_attention import jagged_attention
 
 # Sequences of a CPU case; a quarter of them keeps the default run under a minute.
@@ -34,7 +34,11 @@ def make_tasks(device: torch.device, dtype: torch.dtype, want_compiled: bool) ->
     for case in gpu_cases():
         biased = replace(case, **_BIASES)  # type: ignore[arg-type]
         softmax = replace(case, activation="softmax")
-        for variant, name in ((case, "silu"), (biased, "silu biases"), (softmax, "softmax")):
+        spread = replace(biased, sessions=False)
+        variants = [(case, "silu"), (biased, "silu biases"), (softmax, "softmax")]
+        if "T=4096 B=32 uniform" in case.name:
+            variants.append((spread, "silu biases, spread times"))
+        for variant, name in variants:
             tasks.append(_task(variant, f"{case.name} {name}", device, dtype, want_compiled))
     return tasks
 
@@ -55,7 +59,21 @@ def _task(case: BenchCase, shape: str, device: torch.device, dtype: torch.dtype,
         implementations += _softmax_baselines(case, device, dtype)
     else:
         implementations += _silu_baselines(case, dtype, want_compiled)
-    return Task("jagged_attention", shape, make, implementations, work, "gemm")
+    return Task(
+        "jagged_attention", shape, make, implementations, work, "gemm", lambda: _check(case, dtype, device)
+    )
+
+
+def _check(case: BenchCase, dtype: torch.dtype, device: torch.device) -> Check:
+    """Three short sequences with the case's heads and biases, and what the reference makes of them in float64."""
+    inputs = replace(case, lengths=(190, 64, 131)).inputs(dtype, device)
+    leaves = [leaf.detach().double().requires_grad_() for leaf in inputs.leaves]
+    q, k, v, *tables = leaves
+    names = [name for name, value in inputs.options.items() if isinstance(value, Tensor)]
+    options = {**inputs.options, **dict(zip(names, tables, strict=True))}
+    out = _this_package(BenchInputs(q, k, v, inputs.plan, inputs.grad_out, options), "reference")
+    exact = [out.detach(), *torch.autograd.grad(out, leaves, inputs.grad_out.double())]
+    return Check(Operands(inputs, inputs.leaves, [inputs.grad_out]), exact)
 
 
 def _this_package(inputs: BenchInputs, implementation: str) -> Tensor:
@@ -153,10 +171,11 @@ class FlexAttention:
 
         self._attention = torch.compile(flex_attention, dynamic=False)
         self._mask: Any = None
+        self._mask_of: BenchInputs | None = None
 
     def __call__(self, inputs: BenchInputs) -> Tensor:
-        if self._mask is None:
-            self._mask = self._block_mask(inputs)
+        if self._mask_of is not inputs:
+            self._mask, self._mask_of = self._block_mask(inputs), inputs
         q, k, v = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (inputs.q, inputs.k, inputs.v))
         out = self._attention(
             q, k, v, block_mask=self._mask, scale=inputs.options["scale"], enable_gqa=q.shape[1] != k.shape[1]

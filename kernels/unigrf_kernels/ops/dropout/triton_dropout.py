@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..launching import launch_kernel
 from .constants import keep_count, keep_scale
 from .triton_mask import keeps, seed_keys
 
@@ -48,7 +49,6 @@ def run_dropout(x: Tensor, seed: Tensor, dropout: float) -> Tensor:
     """Launch ``dropout_kernel``."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    if x.numel():
-        arguments = dropout_arguments(x, out, seed, dropout)
-        dropout_kernel[(triton.cdiv(x.numel(), BLOCK),)](**arguments, num_warps=NUM_WARPS)
+    arguments = dropout_arguments(x, out, seed, dropout)
+    launch_kernel(dropout_kernel, (triton.cdiv(x.numel(), BLOCK),), arguments, num_warps=NUM_WARPS)
     return out

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..dropout.constants import keep_count, keep_scale
+from ..launching import launch_kernel
 from ..row_tiles import RowTile, choose_row_tile, num_looping_programs
 from .triton_gate import gate_gradient_kernel, gate_kernel
 from .triton_projection import (
@@ -180,5 +181,4 @@ def _column_sums(rows: Tensor, tile: RowTile) -> tuple[Tensor, Tensor]:
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: RowTile) -> None:
-    if 0 not in grid:
-        kernel[grid](**arguments, num_warps=tile.num_warps)
+    launch_kernel(kernel, grid, arguments, num_warps=tile.num_warps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,10 +28,11 @@ def triton_attention(
     query_times: Tensor | None,
     key_times: Tensor | None,
     max_length: int | None = None,
+    query_offsets: Tensor | None = None,
     deterministic: bool = True,
     schedule: Schedule | None = None,
 ) -> Tensor:
-    """`jagged_attention` by the Triton kernels; arguments are checked already.
+    """`jagged_attention` by the Triton kernels; arguments are checked already, times are `bounded_times`.
 
     Neither the grid nor a buffer depends on the longest sequence, so the host never waits for the device.
     All sums have a fixed order: results are always bit-equal on repetition.
@@ -38,7 +40,7 @@ def triton_attention(
     Args:
         schedule: tiles to use instead of the shipped ones.
     """
-    out, _ = _forward(
+    arguments = (
         q,
         k,
         v,
@@ -54,6 +56,10 @@ def triton_attention(
         window,
         [] if schedule is None else schedule.encode(),
     )
+    if query_offsets is not None:
+        last: Tensor = _last_tokens(query_offsets, *arguments)
+        return last
+    out, _ = _forward(*arguments)
     return out
 
 
@@ -81,7 +87,8 @@ def _forward(
         q, k, v, offsets, num_candidates, position_bias, time_bias, query_times, key_times,
         softmax, scale, inverse_length, window, schedule,
     )  # fmt: skip
-    return run_forward(call)
+    out, lse = run_forward(call)
+    return _narrow(out, q), lse
 
 
 @_forward.register_fake
@@ -104,6 +111,40 @@ def _(
     num_tokens, num_heads, _ = q.shape
     lse = q.new_empty((num_heads, num_tokens if softmax else 0), dtype=torch.float32)
     return q.new_empty(q.shape), lse
+
+
+@torch.library.custom_op("unigrf_kernels::jagged_attention_last_tokens", mutates_args=())
+def _last_tokens(
+    query_offsets: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    num_candidates: Tensor | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    softmax: bool,
+    scale: float,
+    inverse_length: float,
+    window: int | None,
+    schedule: Sequence[int],
+) -> Tensor:
+    """Output `[Tq, H, D]` of the last tokens of each sequence. An operator apart: it has no gradient."""
+    from .launch import run_forward
+
+    call = _call(
+        q, k, v, offsets, num_candidates, position_bias, time_bias, query_times, key_times,
+        softmax, scale, inverse_length, window, schedule,
+    )  # fmt: skip
+    out, _ = run_forward(replace(call, query_offsets=query_offsets.contiguous()))
+    return _narrow(out, q)
+
+
+@_last_tokens.register_fake
+def _(query_offsets: Tensor, q: Tensor, *_: Any) -> Tensor:
+    return q.new_empty(q.shape)
 
 
 @torch.library.custom_op("unigrf_kernels::jagged_attention_backward", mutates_args=())
@@ -137,15 +178,16 @@ def _backward(
         q, k, v, offsets, num_candidates, position_bias, time_bias, query_times, key_times,
         softmax, scale, inverse_length, window, schedule,
     )  # fmt: skip
-    grad = grad.contiguous()
-    delta = None if out is None else run_row_term(call, grad, out)
+    grad = _widen(grad.contiguous())
+    delta = None if out is None else run_row_term(call, grad, _widen(out))
     q_grad, k_grad, v_grad, position_grad, time_grad = (q.new_empty(0) for _ in range(5))
     if needs_key:
-        k_grad, v_grad = run_key_gradient(call, grad, lse, delta)
+        k_grad, v_grad = (_narrow(part, k) for part in run_key_gradient(call, grad, lse, delta))
     if needs_query or needs_position_bias or needs_time_bias:
         q_grad, position_total, time_total = run_query_gradient(
             call, grad, lse, delta, needs_position_bias, needs_time_bias
         )
+        q_grad = _narrow(q_grad, q)
         if position_total is not None and position_bias is not None:
             position_grad = position_total.to(position_bias.dtype)
         if time_total is not None and time_bias is not None:
@@ -230,7 +272,7 @@ def _call(
 ) -> Any:
     from .launch import Call
 
-    q, k, v = (tensor if tensor.stride(2) == 1 else tensor.contiguous() for tensor in (q, k, v))
+    q, k, v = (_widen(tensor if tensor.stride(2) == 1 else tensor.contiguous()) for tensor in (q, k, v))
     chosen = (
         Schedule.decode(schedule)
         if schedule
@@ -258,6 +300,21 @@ def _call(
         window=window,
         schedule=chosen,
     )
+
+
+def _widen(heads: Tensor) -> Tensor:
+    """``[T, H, D]`` with zeros up to the kernels' width, the next power of two from 16 on.
+
+    The kernels hold tiles of that width in any case, so the products cost the same; the copies read and write each
+    operand once. In exchange every width runs a configuration whose registers were checked.
+    """
+    missing = max(16, 1 << (heads.shape[2] - 1).bit_length()) - heads.shape[2]
+    return torch.nn.functional.pad(heads, (0, missing)) if missing else heads
+
+
+def _narrow(heads: Tensor, like: Tensor) -> Tensor:
+    """Inverse of `_widen`: the width of ``like``."""
+    return heads if heads.shape[2] == like.shape[2] else heads[..., : like.shape[2]].contiguous()
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:

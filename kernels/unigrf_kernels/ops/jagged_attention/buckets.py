@@ -16,6 +16,9 @@ from torch import Tensor
 BUCKET_WIDTH = 0.301
 """Width of a bucket in natural logarithm: a factor of 1.35 in time."""
 
+LARGEST_TIME = 2**62 - 1
+"""Times count as at most so far from zero, in seconds: then no difference of two leaves int64."""
+
 _LARGEST_DIFFERENCE = 2**63 - 1
 
 _BUCKETS_WITH_SAFE_LOGARITHM = 90
@@ -47,11 +50,16 @@ def _smallest_in_bucket(bucket: int) -> int:
     return low
 
 
+def bounded_times(times: Tensor) -> Tensor:
+    """int64 times of any shape, moved to `LARGEST_TIME` where they are farther from zero."""
+    return times.clamp(-LARGEST_TIME, LARGEST_TIME)
+
+
 def time_buckets(differences: Tensor, num_buckets: int) -> Tensor:
     """Bucket of each time difference.
 
     Args:
-        differences: int64 of any shape, seconds; only the absolute value counts.
+        differences: int64 of any shape, seconds, of `bounded_times`; only the absolute value counts.
         num_buckets: rows of the bias table; larger differences share the last one.
 
     Returns:

@@ -18,6 +18,7 @@ def check_structure(
     query_times: Tensor | None,
     key_times: Tensor | None,
     max_length: int | None,
+    query_offsets: Tensor | None,
 ) -> None:
     """Rules on what describes the sequences.
 
@@ -33,8 +34,11 @@ def check_structure(
         missing = "query_times" if query_times is None else "key_times"
         raise ValueError(f"query_times and key_times must be given together, {missing} is missing")
     if query_times is not None and key_times is not None:
-        _check_vector("query_times", query_times, None, "T", offsets.device)
-        _check_vector("key_times", key_times, query_times.numel(), "T", offsets.device)
+        _check_vector("query_times", query_times, None, "T" if query_offsets is None else "Tq", offsets.device)
+        num_keys = query_times.numel() if query_offsets is None else None
+        _check_vector("key_times", key_times, num_keys, "T", offsets.device)
+    if query_offsets is not None:
+        _check_vector("query_offsets", query_offsets, offsets.numel(), "B + 1", offsets.device)
     if window is not None and not isinstance(window, (int, torch.SymInt)):
         raise TypeError(f"window must be an integer, got {type(window).__name__}")
     if window is not None and window < 1:
@@ -42,16 +46,27 @@ def check_structure(
     if max_length is not None and max_length < 0:
         raise ValueError(f"max_length must not be negative, got {max_length}")
     if _values_are_at_hand(offsets):
-        _check_values(offsets, num_candidates, query_times, max_length)
+        _check_values(offsets, num_candidates, query_times, key_times, max_length, query_offsets)
 
 
-def check_operands(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, query_times: Tensor | None) -> None:
+def check_operands(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    query_offsets: Tensor | None,
+) -> None:
     """Rules on queries, keys and values."""
+    symbol = "T" if query_offsets is None else "Tq"
     if q.dim() != 3:
-        raise ValueError(f"q must have shape [T, H, D], got {_shape(q)}")
-    num_tokens, num_heads, head_dim = q.shape
-    if k.dim() != 3 or k.shape[0] != num_tokens or k.shape[2] != head_dim:
-        raise ValueError(f"k must have shape [{num_tokens}, Hkv, {head_dim}], got {_shape(k)}")
+        raise ValueError(f"q must have shape [{symbol}, H, D], got {_shape(q)}")
+    num_queries, num_heads, head_dim = q.shape
+    if k.dim() != 3 or k.shape[2] != head_dim or (query_offsets is None and k.shape[0] != num_queries):
+        size = num_queries if query_offsets is None else "T"
+        raise ValueError(f"k must have shape [{size}, Hkv, {head_dim}], got {_shape(k)}")
+    num_tokens = k.shape[0]
     if v.shape != k.shape:
         raise ValueError(f"v must have shape {_shape(k)}, got {_shape(v)}")
     if num_heads < 1 or head_dim < 1:
@@ -65,8 +80,13 @@ def check_operands(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, query_times
             raise TypeError(f"{name} must be {_dtype(q)} like q, got {_dtype(tensor)}")
     for name, tensor in (("k", k), ("v", v), ("offsets", offsets)):
         _check_device(name, tensor, q.device)
-    if query_times is not None and query_times.numel() != num_tokens:
-        raise ValueError(f"query_times must have shape [{num_tokens}], got {_shape(query_times)}")
+    for name, times, size in (("query_times", query_times, num_queries), ("key_times", key_times, num_tokens)):
+        if times is not None and times.numel() != size:
+            raise ValueError(f"{name} must have shape [{size}], got {_shape(times)}")
+    if query_offsets is not None and _values_are_at_hand(query_offsets) and int(query_offsets[-1]) != num_queries:
+        raise ValueError(
+            f"query_offsets must end at {num_queries}, the number of queries, got {int(query_offsets[-1])}"
+        )
     if _values_are_at_hand(offsets) and int(offsets[-1]) != num_tokens:
         raise ValueError(f"offsets must end at {num_tokens}, the number of tokens, got {int(offsets[-1])}")
 
@@ -95,6 +115,15 @@ def check_scores(
         _check_table("time_bias", "num_buckets", time_bias, q)
     if time_bias is not None and query_times is None:
         raise ValueError("time_bias needs query_times and key_times, got None")
+
+
+def check_forward_only(*tensors: Tensor | None) -> None:
+    """With ``query_offsets`` there is no backward, and nothing is detached silently."""
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        raise ValueError(
+            "jagged_attention has no backward with query_offsets; call it under torch.no_grad(), "
+            "or without query_offsets on the queries of all tokens"
+        )
 
 
 def check_triton(q: Tensor) -> None:
@@ -129,15 +158,30 @@ def _check_device(name: str, tensor: Tensor, device: torch.device) -> None:
 
 
 def _check_values(
-    offsets: Tensor, num_candidates: Tensor | None, query_times: Tensor | None, max_length: int | None
+    offsets: Tensor,
+    num_candidates: Tensor | None,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    max_length: int | None,
+    query_offsets: Tensor | None,
 ) -> None:
     lengths = offsets.diff()
     if int(offsets[0]) != 0:
         raise ValueError(f"offsets must start at 0, got {int(offsets[0])}")
     if bool((lengths < 0).any()):
         raise ValueError("offsets must not descend")
-    if query_times is not None and query_times.numel() != int(offsets[-1]):
-        raise ValueError(f"query_times must have shape [{int(offsets[-1])}], got {_shape(query_times)}")
+    if query_offsets is not None:
+        if int(query_offsets[0]) != 0:
+            raise ValueError(f"query_offsets must start at 0, got {int(query_offsets[0])}")
+        if not bool(((query_offsets.diff() >= 0) & (query_offsets.diff() <= lengths)).all()):
+            raise ValueError("query_offsets must give each sequence between 0 and its length of queries")
+    num_queries = int((offsets if query_offsets is None else query_offsets)[-1])
+    for name, times, size in (
+        ("query_times", query_times, num_queries),
+        ("key_times", key_times, int(offsets[-1])),
+    ):
+        if times is not None and times.numel() != size:
+            raise ValueError(f"{name} must have shape [{size}], got {_shape(times)}")
     if num_candidates is not None and not bool(((num_candidates >= 0) & (num_candidates <= lengths)).all()):
         raise ValueError("num_candidates must lie between 0 and the length of each sequence")
     longest = int(lengths.max()) if lengths.numel() else 0

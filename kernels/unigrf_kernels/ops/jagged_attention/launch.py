@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..launching import launch_kernel
 from .buckets import bucket_thresholds
 from .triton_forward import forward_kernel
 from .triton_key_gradient import key_gradient_kernel
@@ -44,6 +45,8 @@ class Call:
     inverse_length: float
     window: int | None
     schedule: Schedule
+    query_offsets: Tensor | None = None
+    """`[B + 1]` where only the last tokens of each sequence ask, in the forward kernel alone."""
 
     @property
     def block_d(self) -> int:
@@ -61,7 +64,7 @@ class Call:
 def work_arguments(call: Call, work: Tensor, block: int) -> dict[str, Any]:
     """Arguments of `work_list_kernel`."""
     return {
-        "offsets": call.offsets,
+        "offsets": call.offsets if call.query_offsets is None else call.query_offsets,
         "work": work,
         "num_sequences": call.offsets.numel() - 1,
         "num_items": work.shape[0],
@@ -118,7 +121,14 @@ def _shared_arguments(call: Call, tile: Tile, work: Tensor) -> dict[str, Any]:
 def forward_arguments(call: Call, work: Tensor, out: Tensor, lse: Tensor | None) -> dict[str, Any]:
     """Arguments of `forward_kernel`."""
     shared = _shared_arguments(call, call.schedule.forward, work)
-    return {**shared, "out": out, "lse": lse, "out_stride": out.stride(0)}
+    return {
+        **shared,
+        "out": out,
+        "lse": lse,
+        "query_offsets": call.query_offsets,
+        "out_stride": out.stride(0),
+        "LAST_TOKENS": call.query_offsets is not None,
+    }
 
 
 def key_gradient_arguments(
@@ -326,6 +336,4 @@ def _thresholds(num_buckets: int, device: torch.device) -> tuple[Tensor, Tensor]
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: Tile) -> None:
-    if 0 in grid:
-        return
-    kernel[grid](**arguments, num_warps=tile.num_warps, num_stages=tile.num_stages)
+    launch_kernel(kernel, grid, arguments, num_warps=tile.num_warps, num_stages=tile.num_stages)

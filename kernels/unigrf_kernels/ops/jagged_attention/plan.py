@@ -7,6 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from .buckets import bounded_times
 from .checks import check_structure
 from .torch_bias import BlockBuckets
 from .torch_blocks import Schedule
@@ -19,11 +20,14 @@ class AttentionPlan:
 
     Attributes:
         offsets: ``[B + 1]`` int64.
+        query_offsets: ``[B + 1]`` int64, or None where every token asks.
         num_candidates: ``[B]`` int64 or None.
         window: positions a token looks back, itself included, or None.
-        query_times: ``[T]`` int64 or None.
+        query_times: ``[Tq]`` int64 or None; ``Tq`` is ``T`` without ``query_offsets``.
         key_times: ``[T]`` int64 or None.
         max_length: an upper bound on the tokens of a sequence, or None when nobody stated one.
+        asked: ``query_times`` as `bounded_times`, of which differences are made.
+        happened: ``key_times`` likewise.
     """
 
     offsets: Tensor
@@ -32,6 +36,9 @@ class AttentionPlan:
     query_times: Tensor | None
     key_times: Tensor | None
     max_length: int | None
+    query_offsets: Tensor | None = None
+    asked: Tensor | None = None
+    happened: Tensor | None = None
     _buckets: dict[int, BlockBuckets] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -41,10 +48,10 @@ class AttentionPlan:
 
     def block_buckets(self, num_buckets: int) -> BlockBuckets:
         """Buckets of a time bias for the blocks of `schedule`."""
-        assert self.query_times is not None
-        assert self.key_times is not None
+        assert self.asked is not None
+        assert self.happened is not None
         if num_buckets not in self._buckets:
-            self._buckets[num_buckets] = BlockBuckets(self.schedule, self.query_times, self.key_times, num_buckets)
+            self._buckets[num_buckets] = BlockBuckets(self.schedule, self.asked, self.happened, num_buckets)
         return self._buckets[num_buckets]
 
     def check_matches(
@@ -55,6 +62,7 @@ class AttentionPlan:
         query_times: Tensor | None,
         key_times: Tensor | None,
         max_length: int | None,
+        query_offsets: Tensor | None,
     ) -> None:
         """Refuse arguments that contradict the plan; those that are None are taken from the plan.
 
@@ -63,6 +71,7 @@ class AttentionPlan:
         """
         given = {
             "offsets": offsets,
+            "query_offsets": query_offsets,
             "num_candidates": num_candidates,
             "query_times": query_times,
             "key_times": key_times,
@@ -83,6 +92,7 @@ def plan_attention(
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
     max_length: int | None = None,
+    query_offsets: Tensor | None = None,
 ) -> AttentionPlan:
     """Prepare the structure of a batch once, for all attention layers that run on it.
 
@@ -91,5 +101,15 @@ def plan_attention(
     Raises:
         ValueError, TypeError: as `jagged_attention`.
     """
-    check_structure(offsets, num_candidates, window, query_times, key_times, max_length)
-    return AttentionPlan(offsets, num_candidates, window, query_times, key_times, max_length)
+    check_structure(offsets, num_candidates, window, query_times, key_times, max_length, query_offsets)
+    return AttentionPlan(
+        offsets,
+        num_candidates,
+        window,
+        query_times,
+        key_times,
+        max_length,
+        query_offsets,
+        asked=None if query_times is None else bounded_times(query_times),
+        happened=None if key_times is None else bounded_times(key_times),
+    )

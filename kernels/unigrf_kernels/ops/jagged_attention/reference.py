@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +23,7 @@ def reference_attention(
     position_bias: Tensor | None,
     time_bias: Tensor | None,
 ) -> Tensor:
-    """``[T, H, D]`` in the dtype of ``q``; arguments as in `jagged_attention`. Memory is heads * length^2.
+    """``[Tq, H, D]`` in the dtype of ``q``; arguments as in `jagged_attention`. Memory is heads * length^2.
 
     ``scaling_length`` None means softmax, a number means silu.
     """
@@ -31,18 +33,24 @@ def reference_attention(
     bounds = plan.offsets.tolist()
     candidates = [0] * (len(bounds) - 1) if plan.num_candidates is None else plan.num_candidates.tolist()
 
+    query_bounds = bounds if plan.query_offsets is None else plan.query_offsets.tolist()
+
     outputs = []
-    for start, stop, num_candidates in zip(bounds[:-1], bounds[1:], candidates, strict=True):
-        tokens = slice(start, stop)
+    for (start, stop), (first, last), num_candidates in zip(
+        pairwise(bounds), pairwise(query_bounds), candidates, strict=True
+    ):
+        tokens, queries = slice(start, stop), slice(first, last)
+        asking = slice(stop - start - (last - first), stop - start)  # the last tokens of the sequence
         position, visible = structure(stop - start, num_candidates, plan.window, q.device)
-        scores = scale * torch.einsum("ihd,jhd->hij", q[tokens], k[tokens])
+        visible = visible[asking]
+        scores = scale * torch.einsum("ihd,jhd->hij", q[queries], k[tokens])
         if position_bias is not None:
-            distance = (position[:, None] - position[None, :]).clamp(0, position_bias.shape[1] - 1)
+            distance = (position[asking, None] - position[None, :]).clamp(0, position_bias.shape[1] - 1)
             scores = scores + position_bias[:, distance].to(q.dtype)
         if time_bias is not None:
-            assert plan.query_times is not None
-            assert plan.key_times is not None
-            difference = plan.query_times[tokens, None] - plan.key_times[None, tokens]
+            assert plan.asked is not None
+            assert plan.happened is not None
+            difference = plan.asked[queries, None] - plan.happened[None, tokens]
             bucket = time_buckets(difference, time_bias.shape[1])
             scores = scores + time_bias[:, bucket].to(q.dtype)
         if scaling_length is not None:
@@ -52,7 +60,7 @@ def reference_attention(
         outputs.append(torch.einsum("hij,jhd->ihd", weights, v[tokens]))
     if not outputs:
         tables = [table.sum() for table in (position_bias, time_bias) if table is not None]
-        return q + 0 * (k + v) + 0 * sum(tables)  # nothing, with a gradient of zero for everyone
+        return q + 0 * (k.sum() + v.sum()) + 0 * sum(tables)  # nothing, with a gradient of zero for everyone
     return torch.cat(outputs)
 
 

@@ -14,6 +14,7 @@ from .triton_tiles import (
     add_time_bias,
     key_tiles,
     load_tile,
+    open_last_tokens,
     open_work,
     sigmoid,
     store_tile,
@@ -110,6 +111,7 @@ def forward_kernel(
     lse,
     work,
     offsets,
+    query_offsets,
     num_candidates,
     position_bias,
     time_bias,
@@ -125,11 +127,11 @@ def forward_kernel(
     last_bucket,
     num_tokens,
     q_stride: tl.constexpr,
-    q_head_stride: tl.constexpr,
+    q_head_stride,
     k_stride: tl.constexpr,
-    k_head_stride: tl.constexpr,
+    k_head_stride,
     v_stride: tl.constexpr,
-    v_head_stride: tl.constexpr,
+    v_head_stride,
     out_stride: tl.constexpr,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -142,24 +144,33 @@ def forward_kernel(
     HAS_WINDOW: tl.constexpr,
     HAS_POSITION_BIAS: tl.constexpr,
     HAS_TIME_BIAS: tl.constexpr,
+    LAST_TOKENS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Grid: work items times heads, heads fastest: programs that share keys run together and meet in L2."""
+    """Grid: work items times heads, heads fastest: programs that share keys run together and meet in L2.
+
+    With LAST_TOKENS the queries are those of each sequence's last tokens. Rows count from the sequence's start
+    all the same, so that `query_start` is where its first token's query would stand.
+    """
     item = tl.program_id(0) // HEADS
     head = tl.program_id(0) % HEADS
     start, length, history, rank = open_work(work, offsets, num_candidates, item, HAS_CANDIDATES)
-    first_row = tl.maximum(tl.cdiv(length, BLOCK_M) - 1 - rank, 0) * BLOCK_M
+    query_start = start
+    first_query = 0
+    if LAST_TOKENS:
+        query_start, first_query = open_last_tokens(work, query_offsets, item, length)
+    first_row = first_query + tl.maximum(tl.cdiv(length - first_query, BLOCK_M) - 1 - rank, 0) * BLOCK_M
 
-    q += start * q_stride + head * q_head_stride
-    k += start * k_stride + (head // GROUP) * k_head_stride
-    v += start * v_stride + (head // GROUP) * v_head_stride
+    q += query_start * q_stride + tl.cast(head, tl.int64) * q_head_stride
+    k += start * k_stride + tl.cast(head // GROUP, tl.int64) * k_head_stride
+    v += start * v_stride + tl.cast(head // GROUP, tl.int64) * v_head_stride
     first_asked = 0
     last_asked = 0
     if HAS_POSITION_BIAS:
         position_bias += head * num_positions
     if HAS_TIME_BIAS:
         time_bias += head * num_buckets
-        query_times += start
+        query_times += query_start
         key_times += start
         first_asked, last_asked = time_bounds(query_times, first_row, length, BLOCK_M)
 
@@ -198,8 +209,10 @@ def forward_kernel(
     if SOFTMAX:
         accumulator = accumulator / sum_exp[:, None]
         row = first_row + tl.arange(0, BLOCK_M)
-        tl.store(lse + head.to(tl.int64) * num_tokens + start + row, row_max + tl.log2(sum_exp), mask=row < length)
+        tl.store(
+            lse + head.to(tl.int64) * num_tokens + query_start + row, row_max + tl.log2(sum_exp), mask=row < length
+        )
     else:
         accumulator = accumulator * inverse_length
-    out += start * out_stride + head * D
+    out += query_start * out_stride + head * D
     store_tile(out, accumulator, first_row, length, out_stride, D, BLOCK_M, BLOCK_D)

@@ -141,7 +141,7 @@ def sweep(
     last_bucket,
     num_tokens,
     q_stride: tl.constexpr,
-    q_head_stride: tl.constexpr,
+    q_head_stride,
     grad_stride: tl.constexpr,
     GROUP: tl.constexpr,
     D: tl.constexpr,
@@ -166,7 +166,7 @@ def sweep(
     num_left = full_begin - begin
     for member in tl.range(GROUP, disable_licm=True):
         head = key_head * GROUP + member
-        head_q = q + start * q_stride + head * q_head_stride
+        head_q = q + start * q_stride + tl.cast(head, tl.int64) * q_head_stride
         head_grad = grad + start * grad_stride + head * D
         head_lse = lse
         head_delta = delta
@@ -232,11 +232,11 @@ def key_gradient_kernel(
     last_bucket,
     num_tokens,
     q_stride: tl.constexpr,
-    q_head_stride: tl.constexpr,
+    q_head_stride,
     k_stride: tl.constexpr,
-    k_head_stride: tl.constexpr,
+    k_head_stride,
     v_stride: tl.constexpr,
-    v_head_stride: tl.constexpr,
+    v_head_stride,
     grad_stride: tl.constexpr,
     k_grad_stride: tl.constexpr,
     HEADS: tl.constexpr,
@@ -264,8 +264,8 @@ def key_gradient_kernel(
     start, length, history, rank = open_work(work, offsets, num_candidates, item, HAS_CANDIDATES)
     first_col = rank * BLOCK_N
 
-    k += start * k_stride + key_head * k_head_stride
-    v += start * v_stride + key_head * v_head_stride
+    k += start * k_stride + tl.cast(key_head, tl.int64) * k_head_stride
+    v += start * v_stride + tl.cast(key_head, tl.int64) * v_head_stride
     first_happened = 0
     last_happened = 0
     if HAS_TIME_BIAS:

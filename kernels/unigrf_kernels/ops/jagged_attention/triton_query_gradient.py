@@ -156,11 +156,11 @@ def query_gradient_kernel(
     num_tokens,
     first_item,
     q_stride: tl.constexpr,
-    q_head_stride: tl.constexpr,
+    q_head_stride,
     k_stride: tl.constexpr,
-    k_head_stride: tl.constexpr,
+    k_head_stride,
     v_stride: tl.constexpr,
-    v_head_stride: tl.constexpr,
+    v_head_stride,
     grad_stride: tl.constexpr,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -190,9 +190,9 @@ def query_gradient_kernel(
     start, length, history, rank = open_work(work, offsets, num_candidates, first_item + item, HAS_CANDIDATES)
     first_row = tl.maximum(tl.cdiv(length, BLOCK_M) - 1 - rank, 0) * BLOCK_M
 
-    q += start * q_stride + head * q_head_stride
-    k += start * k_stride + (head // GROUP) * k_head_stride
-    v += start * v_stride + (head // GROUP) * v_head_stride
+    q += start * q_stride + tl.cast(head, tl.int64) * q_head_stride
+    k += start * k_stride + tl.cast(head // GROUP, tl.int64) * k_head_stride
+    v += start * v_stride + tl.cast(head // GROUP, tl.int64) * v_head_stride
     grad += start * grad_stride + head * D
     first_asked = 0
     last_asked = 0

@@ -40,6 +40,16 @@ def open_work(work, offsets, num_candidates, item, HAS_CANDIDATES: tl.constexpr)
 
 
 @triton.jit
+def open_last_tokens(work, query_offsets, item, length):
+    """Where a sequence's first token's query would stand (int64, may be negative), and the first row that asks."""
+    sequence = tl.maximum(tl.load(work + 2 * item), 0)
+    start = tl.load(query_offsets + sequence)
+    num_queries = tl.minimum(tl.load(query_offsets + sequence + 1) - start, length).to(tl.int32)
+    first_query = length - num_queries
+    return start - first_query, first_query
+
+
+@triton.jit
 def visible(rows, cols, history, window, HAS_CANDIDATES: tl.constexpr, HAS_WINDOW: tl.constexpr):
     """Which pairs attend. Rows behind the sequence's end may see anything: their loads are zero."""
     seen = cols <= rows

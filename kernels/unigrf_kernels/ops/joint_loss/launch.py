@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..launching import launch_kernel
 from .plan import Call, PairBuffers, split_length
 from .problem import Computed
 from .schedule import Tile
@@ -211,6 +212,5 @@ def ranking_arguments(
 
 
 def launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: Tile) -> None:
-    """Launch unless the grid is empty."""
-    if 0 not in grid:
-        kernel[grid](**arguments, num_warps=tile.num_warps, num_stages=tile.num_stages)
+    """Launch with the warps and the pipeline of ``tile``."""
+    launch_kernel(kernel, grid, arguments, num_warps=tile.num_warps, num_stages=tile.num_stages)

@@ -64,7 +64,9 @@ def _ranking_losses(logits: Tensor, problem: Problem) -> Tensor:
 def _direction(vectors: Tensor, problem: Problem) -> Tensor:
     if not problem.normalize:
         return vectors
-    return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(EPSILON)
+    # In float64, because the square of a large fp32 number is infinite.
+    norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True, dtype=torch.float64)
+    return vectors / norms.clamp_min(EPSILON).to(vectors.dtype)
 
 
 def _masked_columns(problem: Problem) -> Tensor:

@@ -82,15 +82,15 @@ def user_negative_gradient_kernel(
     BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Grid: tiles of one user's ``num_user_negatives`` negatives, then users.
+    """Grid: users, then tiles of one user's ``num_user_negatives`` negatives.
 
     ``order[user_offsets[u]:user_offsets[u + 1]]`` are the pairs of user ``u``: only they are multiplied, so there
     is no product between a pair and another user's negatives. Their exponents were stored by `finish_kernel`.
     Writes the gradients of the negatives' directions.
     """
-    column = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
+    user = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     inside = column < num_user_negatives
-    user = tl.program_id(1).to(tl.int64)
     begin = tl.load(user_offsets + user)
     end = tl.load(user_offsets + user + 1)
     gradient = tl.zeros([BLOCK_K, BLOCK_D], dtype=tl.float32)

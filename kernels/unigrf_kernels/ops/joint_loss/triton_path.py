@@ -69,7 +69,8 @@ def _retrieval(call: Call, result: Computed) -> dict[str, Tensor]:
     if call.needs_grad.user_negatives and user_directions is not None:
         _user_negative_gradient(call, buffers, result.user_negatives_grad)
     weights = problem.retrieval_weights
-    count = buffers.losses.new_tensor(num_pairs) if weights is None else exact_sum(weights.float())
+    # new_tensor would copy a number of the host's, for which the host waits; new_full is a kernel.
+    count = buffers.losses.new_full((), num_pairs) if weights is None else exact_sum(weights.float())
     return {
         "retrieval_sum": exact_sum(buffers.losses),
         "retrieval_count": count,
@@ -114,7 +115,8 @@ def _user_negative_gradient(call: Call, buffers: PairBuffers, gradients: Tensor)
     sorted_users, order = users.sort(stable=True)
     user_offsets = torch.searchsorted(sorted_users, torch.arange(num_users + 1, device=users.device))
     partials = torch.empty_like(gradients)
-    grid = (ceil_div(num_user_negatives, tile.columns), num_users)
+    # Users along the first axis: the second takes at most 65,535.
+    grid = (num_users, ceil_div(num_user_negatives, tile.columns))
     arguments = user_negative_gradient_arguments(call, buffers, order, user_offsets, partials)
     launch(user_negative_gradient_kernel, grid, arguments, tile)
     _reduce(call, partials.view(1, -1, width), vectors.view(-1, width), gradients.view(-1, width))

@@ -15,6 +15,8 @@ import triton.language as tl
 from .problem import EPSILON
 
 LEAST_NORM = tl.constexpr(EPSILON)
+LARGE = tl.constexpr(2.0**55)
+SMALLER = tl.constexpr(2.0**-70)
 LN_2 = tl.constexpr(0.6931471805599453)
 
 
@@ -39,9 +41,15 @@ def store_vectors(base, index, valid, values, D: tl.constexpr, BLOCK_D: tl.const
 
 @triton.jit
 def inverse_norm(vectors, NORMALIZE: tl.constexpr):
-    """One over each row's norm, or 1 where vectors are taken as they are."""
+    """One over each row's norm, or 1 where vectors are taken as they are.
+
+    The squares of large numbers would overflow, so those are made smaller first, exactly, by a power of two.
+    """
     if NORMALIZE:
-        return 1.0 / tl.maximum(tl.sqrt(tl.sum(vectors * vectors, 1)), LEAST_NORM)
+        is_large = tl.max(tl.abs(vectors), 1) > LARGE
+        factor = tl.where(is_large, SMALLER, 1.0)
+        scaled = vectors * factor[:, None]
+        return factor / tl.maximum(tl.sqrt(tl.sum(scaled * scaled, 1)), LEAST_NORM)
     return tl.sum(vectors, 1) * 0.0 + 1.0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..launching import launch_kernel
 from ..row_tiles import RowTile, choose_row_tile, num_looping_programs
 from .reference import rotary_frequencies
 from .triton_rms import rms_norm_gradient_kernel, rms_norm_kernel
@@ -142,5 +143,4 @@ def _launch_swiglu(kernel: Any, arguments: dict[str, Any]) -> None:
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], tile: RowTile) -> None:
-    if 0 not in grid:
-        kernel[grid](**arguments, num_warps=tile.num_warps)
+    launch_kernel(kernel, grid, arguments, num_warps=tile.num_warps)
