@@ -4,6 +4,7 @@
 #   DEVICE=cpu, =cuda     install these builds, whatever nvidia-smi says
 #   TORCH_INDEX=URL       take torch from a package index of your choice, such as one with the CPU-only wheels
 #   ARGS='tests/data -x'  what `make test` hands to pytest, and `make mutants` to the mutation run
+#   ARGS='-n 0'           all tests in one process, instead of one on each core
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -63,7 +64,7 @@ runs/demo/report.html: runs/demo/metrics.json
 	@$(IN_VENV) unigrf report --run runs/demo
 
 test: lint  ## lint and all tests
-	@$(IN_VENV) pytest $(ARGS)
+	@$(IN_VENV) pytest -n auto --dist worksteal $(ARGS)
 
 lint: setup  ## style, types, imports, shell scripts
 	@$(IN_VENV) ruff check .

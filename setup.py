@@ -40,6 +40,7 @@ COMMON = [
 COMPILED = ["triton==3.7.1", "ninja>=1.11"]
 TEST = [
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "scikit-learn>=1.5",
     "ruff>=0.6",

@@ -33,6 +33,16 @@ hypothesis.settings.register_profile("ci", derandomize=True, **_SLOW_IS_FINE)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+# A worker holds torch, TorchRec and a server that ranks are taken from: 1 GB.
+_MOST_WORKERS = 8
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: one worker on each core that this process may use."""
+    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked ``gpu`` where there is no accelerator, and say so in the summary."""
     if torch.cuda.is_available():

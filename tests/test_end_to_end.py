@@ -14,6 +14,8 @@ import pytest
 import torch
 import yaml
 
+from unigrf_dist.cli import main
+
 REPOSITORY = Path(__file__).parents[1]
 UNIGRF = [sys.executable, "-m", "unigrf_dist"]
 SMALL = {
@@ -154,7 +156,27 @@ def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, config: Path) -> N
     before = (run / "config.yaml").read_bytes()
     done = unigrf("train", "--config", config, "--run", run, "--resume", "--set", "model.width=20")
     assert done.returncode == 2
+    assert_one_line(done.stderr, "another model")
     assert (run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "--run", "{run}", "--checkpoint", "step-9"], "no such checkpoint"),
+        (["train", "--config", "{config}", "--run", "{run}x", "--resume"], "no run to resume"),
+    ],
+)
+def test_a_mistake_that_a_rank_finds_is_told_by_the_command(
+    run: Path, config: Path, arguments: list[str], words: str
+) -> None:
+    done = unigrf(*filled(arguments, run, config))
+    assert done.returncode == 2
+    assert_one_line(done.stderr, words)
+
+
+def filled(arguments: list[str], run: Path, config: Path) -> list[str]:
+    return [word.replace("{config}", str(config)).replace("{run}", str(run)) for word in arguments]
 
 
 def test_figures_name_their_data_and_other_items_are_refused(run: Path, tmp_path: Path) -> None:
@@ -207,27 +229,34 @@ def latest(run: Path) -> str:
             ["train", "--config", "{config}", "--run", "x", "--set", "tables.learning_rate=.inf"],
             "tables.learning_rate",
         ),
-        (
-            ["train", "--config", "{config}", "--run", "{run}", "--resume", "--set", "model.width=20"],
-            "another model",
-        ),
-        (["train", "--config", "{config}", "--run", "{run}x", "--resume"], "no run to resume"),
         (["evaluate", "--run", "nowhere"], "nowhere: no run here"),
         (["evaluate", "--run", "{run}", "--split", "train"], "allowed are test and validation"),
-        (["evaluate", "--run", "{run}", "--checkpoint", "step-9"], "no such checkpoint"),
         (["report", "--run", "nowhere"], "nowhere"),
         (["prepare", "movielens-9m", "--raw", "x", "--out", "y"], "movielens-1m"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_status_2(
-    run: Path, config: Path, arguments: list[str], words: str
+def test_a_mistake_is_told_before_any_rank_starts(
+    run: Path,
+    config: Path,
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = unigrf(*(a.replace("{config}", str(config)).replace("{run}", str(run)) for a in arguments))
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
+    monkeypatch.setattr(sys, "argv", ["unigrf", *filled(arguments, run, config)])
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a rank"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert_one_line(capsys.readouterr().err, words)
+
+
+def assert_one_line(stderr: str, words: str) -> None:
+    """One line is the error, with ``words`` in it, and nobody sees a traceback."""
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, stderr
     assert words in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in stderr
 
 
 def test_bench_compares_two_configurations_step_by_step(config: Path) -> None:

@@ -1,4 +1,4 @@
-"""An interpreter that computes as chips do, for every operator's kernels; the AOT resource check, begun early."""
+"""An interpreter that computes as chips do, for every operator's kernels."""
 
 from __future__ import annotations
 
@@ -8,33 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.kernels.aot_check import AotCheck
+from tests.kernels.interpreter import patch_language_once
 
-_AOT_CHECK = pytest.StashKey[AotCheck]()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The test that needs the resource check comes last: until then its compilers use the idle core."""
-    items.sort(key=lambda item: "hopper_check" in getattr(item, "fixturenames", ()))
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    # Minutes of compiling, for which the tests before it leave a core.
-    needed = not session.config.option.collectonly
-    if needed and any("hopper_check" in getattr(item, "fixturenames", ()) for item in session.items):
-        session.config.stash[_AOT_CHECK] = AotCheck()
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if check := session.config.stash.get(_AOT_CHECK, None):
-        check.stop()
-
-
-@pytest.fixture
-def hopper_check(request: pytest.FixtureRequest) -> AotCheck:
-    """The check, begun when the tests were collected."""
-    return request.config.stash[_AOT_CHECK]
+if not torch.cuda.is_available():
+    patch_language_once()
 
 
 @pytest.fixture

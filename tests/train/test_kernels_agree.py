@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from tests.kernels.interpreter import patch_language_once
 from tests.spawn import run_ranks
 from tests.train.small_run import global_batch, join, small_config, small_step
 
@@ -12,6 +13,7 @@ LENGTHS = [7, 0, 11, 1, 4]
 
 def trace(kernel: str) -> torch.Tensor:
     """``[3, 5]`` loss, task losses and gradient norms of three steps on one batch."""
+    patch_language_once()  # ranks see no GPU
     step = small_step(small_config(2, kernel=kernel, model__dropout=0.2))
     outcomes = [step(join(global_batch(0, LENGTHS)), number) for number in range(3)]
     return torch.stack([torch.cat([o.loss[None], o.losses, o.grad_norms]) for o in outcomes])

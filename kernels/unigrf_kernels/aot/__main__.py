@@ -9,8 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .cache import fingerprint
+from .passed import read_passed, write_passed
 from .report import format_summary, format_table, to_json
-from .run import compile_all
+from .run import compile_all, discover_cases, select
 from .targets import TARGETS
 
 
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="only configurations whose label contains this")
     parser.add_argument("--processes", type=int, default=2, help="compilers that run at a time")
     parser.add_argument("--cache", type=Path, help="folder that keeps reports until their kernel changes")
+    parser.add_argument("--passed", type=Path, help="leave out what this file lists as passed")
+    parser.add_argument("--record", type=Path, help="write the list of what passed to this file, if all did")
     parser.add_argument(
         "--summary",
         action="store_true",
@@ -37,17 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     archs = options.arch.split(",")
     unknown = sorted(set(archs) - set(TARGETS))
+    if options.record and (options.passed or options.only):
+        parser.error("--record lists all that passed: leave out --passed and --only")
     if unknown:
         parser.error(f"--arch must name {', '.join(TARGETS)}, got {', '.join(unknown)}")
 
     begin = time.perf_counter()
-    reports = compile_all(archs, only=options.only, processes=options.processes, cache=options.cache)
+    passed = read_passed(options.passed) if options.passed else frozenset()
+    selected = select(archs, only=options.only, passed=passed)
+    reports = compile_all(selected, processes=options.processes, cache=options.cache)
     print(format_summary(reports) if options.summary else format_table(reports))
     faulty = [report for report in reports if report.faults]
     if options.summary and faulty:
         print(format_table(faulty), file=sys.stderr)
     seconds = time.perf_counter() - begin
     print(f"{len(reports)} configurations in {seconds:.0f} s, {len(faulty)} with faults")
+    if options.record and not faulty:
+        cases = [(discover_cases()[number], TARGETS[arch]) for number, arch in selected]
+        write_passed(options.record, ((fingerprint(case, target), target, case) for case, target in cases))
     if options.json:
         options.json.write_text(to_json(reports, _versions()), encoding="utf-8")
     return 1 if faulty else 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import unigrf_kernels.aot.cases as operators
 
-from .cache import compile_cached
+from .cache import compile_cached, fingerprint
 from .case import CompileCase
 from .compiler import CompileReport
 from .targets import TARGETS
@@ -29,29 +29,40 @@ def discover_cases() -> tuple[CompileCase, ...]:
     return tuple(cases)
 
 
-def compile_all(
-    archs: Sequence[str], *, only: str = "", processes: int = 2, cache: Path | None = None
-) -> list[CompileReport]:
-    """Compile in parallel; the order is that of `discover_cases`, chip by chip.
+def select(archs: Sequence[str], *, only: str = "", passed: frozenset[str] = frozenset()) -> list[tuple[int, str]]:
+    """Number of a case in `discover_cases` and name of the chip, of all that is to be compiled, chip by chip.
 
     Args:
         archs: names from `TARGETS`.
-        only: compile only configurations whose label contains this.
+        only: only configurations whose label contains this.
+        passed: digests of configurations to leave out.
+    """
+    return [
+        (number, arch)
+        for arch in archs
+        for number, case in enumerate(discover_cases())
+        if only in case.label
+        and (not case.archs or arch in case.archs)
+        and (not passed or fingerprint(case, TARGETS[arch]) not in passed)
+    ]
+
+
+def compile_all(
+    selected: Sequence[tuple[int, str]], *, processes: int = 2, cache: Path | None = None
+) -> list[CompileReport]:
+    """Compile what `select` found, in parallel; the reports are in its order.
+
+    Args:
+        selected: number of a case and name of the chip.
         processes: how many compilers run at a time.
         cache: folder of reports of earlier runs; what has changed since is compiled again.
     """
-    tasks = [
-        (number, arch, cache)
-        for arch in archs
-        for number, case in enumerate(discover_cases())
-        if only in case.label and (not case.archs or arch in case.archs)
-    ]
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as compiled,
         ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(compiled,)) as pool,
     ):
-        return list(pool.map(_compile_task, tasks))
+        return list(pool.map(_compile_task, [(number, arch, cache) for number, arch in selected]))
 
 
 def _start(compiled: str) -> None:
