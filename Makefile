@@ -9,7 +9,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs mutants gpu clean
+.PHONY: help setup demo test lint docs mutants gpu chaos clean
 
 PYTHON ?= python3
 DEVICE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo cuda || echo cpu)
@@ -81,6 +81,9 @@ mutants: setup  ## mutation run: which small mistakes do the tests not notice?
 
 gpu: setup  ## first session on a GPU, under nine minutes: tests, sanitizer, benchmark, profiled training
 	@$(IN_VENV) python -m tools.gpu $(ARGS)
+
+chaos: setup  ## faults on purpose, for hours: docs/reliability.md
+	@$(IN_VENV) unigrf chaos --out runs/chaos --rounds 20 $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis data/demo runs/demo

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from tests.train.stored import latest, stored_state, stored_values
 from unigrf_dist.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ SMALL = {
             "warmup_epochs": 1,
         },
     },
-    "train": {"epochs": 4, "global_batch_users": 64, "log_every_steps": 2, "selection": {"every_epochs": 2}},
+    "train": {"epochs": 4, "global_batch_users": 64, "log_every_steps": 2, "selection": {"every": "2 epochs"}},
     "evaluate": {"bootstrap_samples": 50},
     "deepspeed": {
         "zero_optimization": {"stage": 2},
@@ -70,22 +71,6 @@ def run(config: Path) -> Path:
 def records(run: Path, kind: str) -> list[dict]:
     lines = (run / "log.jsonl").read_text().splitlines()
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
-
-
-def stored_tensors(run: Path) -> dict[str, torch.Tensor]:
-    """All tensors of the latest checkpoint, whole."""
-    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
-
-    name = (run / "checkpoints" / "latest").read_text().strip()
-    dcp_to_torch_save(run / "checkpoints" / name, run / "whole.pt")
-
-    def leaves(prefix: str, value: object) -> dict[str, torch.Tensor]:
-        if isinstance(value, torch.Tensor):
-            return {prefix: value}
-        pairs = value.items() if isinstance(value, dict) else ()
-        return {k: v for key, inner in pairs for k, v in leaves(f"{prefix}/{key}", inner).items()}
-
-    return leaves("", torch.load(run / "whole.pt", weights_only=False))
 
 
 def test_training_lowers_both_losses_and_logs_them(run: Path) -> None:
@@ -142,11 +127,11 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(run: Path, config:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(60) == 130
-    at = json.loads((folder / "checkpoints" / latest(folder) / "state.json").read_text())["train"]["step"]
+    at = stored_state(latest(folder))["step"]
     assert 2 <= at <= 20
     done = unigrf(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
-    through, resumed = stored_tensors(run), stored_tensors(folder)
+    through, resumed = stored_values(latest(run)), stored_values(latest(folder))
     assert len(through) > 10
     for name, value in through.items():
         assert torch.equal(resumed[name], value), name
@@ -156,14 +141,14 @@ def test_a_refused_resume_leaves_the_run_as_it_was(run: Path, config: Path) -> N
     before = (run / "config.yaml").read_bytes()
     done = unigrf("train", "--config", config, "--run", run, "--resume", "--set", "model.width=20")
     assert done.returncode == 2
-    assert_one_line(done.stderr, "another model")
+    assert_one_line(done.stderr, "model.width was 16 and is 20")
     assert (run / "config.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["evaluate", "--run", "{run}", "--checkpoint", "step-9"], "no such checkpoint"),
+        (["evaluate", "--run", "{run}", "--checkpoint", "step-9"], "is no name of a checkpoint"),
         (["train", "--config", "{config}", "--run", "{run}x", "--resume"], "no run to resume"),
     ],
 )
@@ -187,10 +172,6 @@ def test_figures_name_their_data_and_other_items_are_refused(run: Path, tmp_path
     assert "error: " in done.stderr
     stored = json.loads((run / "metrics.json").read_text())["splits"]["test"]
     assert stored["data"].endswith("data")
-
-
-def latest(run: Path) -> str:
-    return (run / "checkpoints" / "latest").read_text().strip()
 
 
 @pytest.mark.parametrize(

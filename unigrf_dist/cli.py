@@ -50,12 +50,23 @@ def train(
         list[str] | None,
         typer.Option(metavar="KEY", help="A resumed run may differ in this key; repeatable."),
     ] = None,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, help="Times to go on from the latest checkpoint after ranks were lost.")
+    ] = 0,
+    elastic: Annotated[bool, typer.Option(help="Restart with the ranks that are left.")] = False,
 ) -> None:
     """Train a model; Ctrl-C saves and stops."""
     from unigrf_dist.programs.train import launch_training
 
     status = launch_training(
-        config, run, ranks=ranks, overrides=overrides or [], resume=resume, allow_change=allow_change or []
+        config,
+        run,
+        ranks=ranks,
+        overrides=overrides or [],
+        resume=resume,
+        allow_change=allow_change or [],
+        max_restarts=max_restarts,
+        elastic=elastic,
     )
     raise typer.Exit(status)
 
@@ -119,13 +130,17 @@ def bench_train(
 
 def main() -> None:
     """Run the command line; a user error is one line on stderr and exit status 2."""
+    from unigrf_dist.programs import chaos as chaos_command
     from unigrf_dist.programs import config as config_commands
     from unigrf_dist.programs import data as data_commands
+    from unigrf_dist.programs import save_pause
     from unigrf_dist.programs import study as study_commands
 
     data_commands.register(app)
     study_commands.register(app)
     config_commands.register(app)
+    chaos_command.register(app)
+    bench.command("save")(save_pause.bench_save)
     try:
         app()
     except UserError as error:

@@ -24,6 +24,7 @@ OLD_AND_NEW = [
     ("objective.retrieval.leave_out_met", "objective.retrieval.mask_seen_negatives", False),
     ("objective.enhancer.proposals", "objective.enhancer.candidates", 16),
     ("objective.enhancer.favourites", "objective.enhancer.soft_positives", 1),
+    ("train.selection.every_epochs", "train.selection.every", "2 epochs"),
 ]
 
 
@@ -40,8 +41,8 @@ def told(old: str, new: str) -> str:
 @pytest.mark.parametrize(("old", "new", "value"), OLD_AND_NEW)
 def test_in_a_file(file: Path, old: str, new: str, value: object) -> None:
     values = yaml.safe_load(MINIMAL)
-    _, section, key = old.split(".")
-    values["objective"][section] = {key: value}
+    top, section, key = old.split(".")
+    values[top].setdefault(section, {})[key] = value
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         load_config(file)
@@ -112,3 +113,10 @@ def test_the_table_leads_from_keys_that_are_gone_to_keys_that_exist() -> None:
     for old, new in table.RENAMED_KEYS.items():
         assert exists(new), new
         assert not exists(old), old
+
+
+def test_a_number_of_epochs_under_the_new_name_is_told_how_to_say_it(file: Path) -> None:
+    with pytest.raises(UserError, match=r"it is called train\.checkpoint_every now"):
+        load_config(file, ["train.checkpoint_every_epochs=4"])
+    with pytest.raises(UserError, match=r"train\.checkpoint_every = '4': give steps, minutes or epochs"):
+        load_config(file, ["train.checkpoint_every='4'"])

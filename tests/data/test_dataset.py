@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
+    del manifest["sha256_of_the_rest"]
     change(manifest)
     file.write_text(json.dumps(manifest))
 

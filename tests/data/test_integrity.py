@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.small_sets import distinct_users, write_users
 from unigrf_dist.data import Dataset, TrainStream, open_dataset
-from unigrf_dist.data.integrity import verify_shard
+from unigrf_dist.data.integrity import verify_file
 from unigrf_dist.errors import UserError
 
 USERS = distinct_users([4, 9, 1, 30, 7, 3, 12, 5])
@@ -59,7 +59,7 @@ def test_a_shard_changed_between_two_epochs_is_told(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     with pytest.raises(ValueError, match="SHA-256"):
-        verify_shard(shard, dataset.manifest.shards[0])
+        verify_file(shard, dataset.manifest.shards[0])
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from pathlib import Path
 import yaml
 
 from tests.study.conftest import ABLATION, ROOT
+from tests.train.stored import latest, stored_state
 
 
 def test_sigterm_in_the_middle_of_a_training_saves_it_and_the_same_command_finishes(folder: Path) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump({**ABLATION, "seeds": [1]}))
     arguments = ["--config", str(folder / "study.yaml"), "--out", str(folder / "out"), "--only", "naive"]
     # Long enough that it can't end by itself before it is stopped.
-    arguments += ["--set", "train.epochs=40", "--set", "train.selection={every_epochs: 40}"]
+    arguments += ["--set", "train.epochs=40", "--set", "train.selection={every: 40 epochs}"]
     command = [
         sys.executable,
         "-m",
@@ -26,7 +27,7 @@ def test_sigterm_in_the_middle_of_a_training_saves_it_and_the_same_command_finis
         "ablate",
         *arguments,
         "--set",
-        "train.checkpoint_every_epochs=40",
+        "train.checkpoint_every=40 epochs",
     ]
     run = folder / "out" / "runs" / "naive" / "seed-1"
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -36,8 +37,7 @@ def test_sigterm_in_the_middle_of_a_training_saves_it_and_the_same_command_finis
     process.terminate()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    name = (run / "checkpoints" / "latest").read_text().strip()
-    at = json.loads((run / "checkpoints" / name / "state.json").read_text())["train"]["step"]
+    at = stored_state(latest(run))["step"]
     assert 1 <= at < 200  # 150 users in batches of 32, 40 epochs
     assert _children_of(folder) == []
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)

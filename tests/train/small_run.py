@@ -124,6 +124,7 @@ def small_step(
         matmul_precision=config.train.matmul_precision,
         seed=seed,
         phases=Phases(),
+        skip_non_finite=config.train.on_non_finite == "skip",
     )
 
 

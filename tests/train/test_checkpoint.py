@@ -40,7 +40,8 @@ def dealt_step(config: Any) -> Any:
 
 
 def train_and_save(run: Path, config: Any, save_after: int, steps: int) -> dict[str, torch.Tensor]:
-    from unigrf_dist.train.checkpoints import Checkpoints, TrainState
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.state import TrainState
 
     step = dealt_step(config)
     checkpoints = Checkpoints(run, step.engine, step.table, step.candidates, keep=1)
@@ -53,7 +54,7 @@ def train_and_save(run: Path, config: Any, save_after: int, steps: int) -> dict[
 
 
 def load_and_train(run: Path, config: Any, steps: int) -> dict[str, torch.Tensor]:
-    from unigrf_dist.train.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
     step = dealt_step(config)
     state = Checkpoints(run, step.engine, step.table, step.candidates, keep=1).load("latest")
@@ -111,7 +112,8 @@ def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path: Path, ranks
 
 
 def save_many(run: Path) -> list[str]:
-    from unigrf_dist.train.checkpoints import Checkpoints, TrainState
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.state import TrainState
 
     step = small_step(small_config())
     checkpoints = Checkpoints(run, step.engine, step.table, keep=2)
@@ -127,7 +129,7 @@ def test_the_latest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def load_message(run: Path, config: Any, name: str = "latest", catalogue: str = "") -> str:
-    from unigrf_dist.train.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
     step = small_step(config)
     try:
@@ -162,7 +164,9 @@ def test_what_can_not_be_loaded_is_told_in_one_line(tmp_path: Path) -> None:
 def save_on_full_disk(run: Path, where: str) -> list[str]:
     import torch.distributed as dist
 
-    from unigrf_dist.train.checkpoints import Checkpoints, TrainState, checkpoints
+    from unigrf_dist.train.checkpoints import checkpoints
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.state import TrainState
 
     step = small_step(small_config())
     saved = Checkpoints(run, step.engine, step.table, keep=1)
@@ -235,7 +239,7 @@ def test_every_sharding_and_optimizer_reads_every_other(tmp_path: Path, saved_on
 def flipped_messages(run: Path, config: Any, flips: list[tuple[str, int]]) -> list[str]:
     """What loading says with one bit flipped at a time."""
     step = small_step(config)
-    from unigrf_dist.train.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
     checkpoints, said = Checkpoints(run, step.engine, step.table, keep=1), []
     for name, bit in flips:

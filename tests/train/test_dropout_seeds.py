@@ -48,7 +48,8 @@ def masks_of(step: Any, first: int) -> tuple[Masks, list[int]]:
 
 def through_and_resumed(run: Path, config: Any) -> list[tuple[Masks, list[int]]]:
     """A run of ``STEPS`` steps, and one that goes on from its checkpoint after ``SAVED_AFTER``."""
-    from unigrf_dist.train.checkpoints import Checkpoints, TrainState
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.state import TrainState
 
     step = small_step(config)
     Checkpoints(run, step.engine, step.table, keep=1).save(TrainState(step=SAVED_AFTER))

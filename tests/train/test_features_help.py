@@ -30,7 +30,7 @@ def config(data: Path, features: dict[str, list[str]]) -> Config:
             "model": {**width, **features},
             "tables": {"learning_rate": 1e-2},
             "objective": {"ranking": [{"rule": "rating >= 4"}]},
-            "train": {"epochs": 12, "global_batch_users": 120, "selection": {"every_epochs": 12}},
+            "train": {"epochs": 12, "global_batch_users": 120, "selection": {"every": "12 epochs"}},
             "deepspeed": {
                 "zero_optimization": {"stage": 1},
                 "optimizer": {"type": "AdamW", "params": {"lr": 1e-2}},
@@ -44,7 +44,7 @@ def metrics(config: Config, run: Path, train: bool) -> dict[str, Any]:
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.build import build_parts
-    from unigrf_dist.train.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
     from unigrf_dist.train.loop import Trainer
 
     runtime = start(120)

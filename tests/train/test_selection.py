@@ -17,7 +17,7 @@ from unigrf_dist.evaluate.metrics import (
     ranking_metrics,
     retrieval_metrics,
 )
-from unigrf_dist.train.checkpoints import TrainState
+from unigrf_dist.train.checkpoints.state import TrainState
 from unigrf_dist.train.selection import Selection
 
 CLICK, LIKE = "click == 1", "like == 1"

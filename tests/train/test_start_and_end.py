@@ -74,7 +74,7 @@ def test_a_run_tells_what_it_builds_and_how_it_ended(config_file: Path) -> None:
     }
     assert (run / "checkpoints" / "best").read_text().strip() == f"step-{5 * best:08d}"
 
-    again = trained(config_file, "--resume", "--set", "train.epochs=3")
+    again = trained(config_file, "--resume", "--set", "train.epochs=3", "--allow-change", "train.epochs")
     assert "resuming from checkpoint step-00000010 at step 10" in again
     assert any("15/15" in line for line in again)
     assert last_record(run)["step"] == 15

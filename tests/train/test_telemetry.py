@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from unigrf_dist.evaluate.metric_names import read_metric_name
-from unigrf_dist.train.checkpoints import TrainState
+from unigrf_dist.train.checkpoints.state import TrainState
 from unigrf_dist.train.step import StepOutcome
 from unigrf_dist.train.telemetry import Reporter
 
@@ -35,7 +35,8 @@ def outcome() -> StepOutcome:
         exact_norms=torch.tensor([8.0, 9.0]),
         enhancer_counts=torch.tensor([10.0, 11.0]),
         num_events=torch.tensor(12.0),
-        stop_asked=torch.tensor(0.0),
+        signals=torch.zeros(4),
+        local_sums=torch.zeros(2),
     )
 
 

@@ -6,5 +6,7 @@ from __future__ import annotations
 RENAMED_KEYS = {
     "objective.retrieval.leave_out_met": "objective.retrieval.mask_seen_negatives",
     "objective.enhancer.proposals": "objective.enhancer.candidates",
+    "train.checkpoint_every_epochs": "train.checkpoint_every",
+    "train.selection.every_epochs": "train.selection.every",
     "objective.enhancer.favourites": "objective.enhancer.soft_positives",
 }

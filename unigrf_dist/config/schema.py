@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from unigrf_dist.config.cadence import parse_cadence
 from unigrf_dist.config.task_rule import parse_rule
 
 
@@ -231,10 +232,19 @@ class SelectionConfig(Section):
         description="Validation metric that picks the best model, e.g. `ndcg@10`, `auc`; of several ranking tasks "
         "`auc[click == 1]` names one, `auc` the first.",
     )
-    every_epochs: int = Field(1, ge=1, description="Epochs between two validations.")
+    every: str = Field(
+        "1 epoch",
+        description="How often to validate: `500 steps`, `30 minutes`, `2 epochs`, or the first of several, "
+        "`500 steps or 30 minutes`.",
+    )
     patience: int | None = Field(
         None, ge=1, description="Validations without a better value before training stops; never if left out."
     )
+
+    @field_validator("every")
+    @classmethod
+    def _validations_can_be_due(cls, text: str) -> str:
+        return str(parse_cadence(text))
 
 
 class TrainConfig(Section):
@@ -251,12 +261,29 @@ class TrainConfig(Section):
         "the chip multiplies it. Sums stay fp32.",
     )
     log_every_steps: int = Field(10, ge=1, description="Steps between two lines of the log.")
-    checkpoint_every_epochs: int = Field(1, ge=1, description="Epochs between two checkpoints.")
+    checkpoint_every: str = Field(
+        "1 epoch",
+        description="How often to save: `500 steps`, `10 minutes`, `2 epochs`, or the first of several, "
+        "`500 steps or 10 minutes`. The end of the run and its best validation are always saved.",
+    )
     keep_checkpoints: int = Field(1, ge=1, description="Latest checkpoints kept, besides the best one.")
     timeout_seconds: int = Field(
         600, ge=10, description="Seconds that a collective may wait before the run ends with an error."
     )
+    on_non_finite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="What a loss or gradient that is not finite does: end the run, or leave that step's update "
+        "out, which makes every step wait for its losses before the backward pass.",
+    )
+    max_skipped_steps: int = Field(
+        10, ge=1, description="Steps that `on_non_finite: skip` leaves out before the run ends after all."
+    )
     selection: SelectionConfig = SelectionConfig()
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _checkpoints_can_be_due(cls, text: str) -> str:
+        return str(parse_cadence(text))
 
 
 class EvaluateConfig(Section):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unigrf_dist.data.feature_files import ItemCodes, read_item_codes, user_column
-from unigrf_dist.data.integrity import check_content, verify_shard
+from unigrf_dist.data.integrity import check_content, verify_file
 from unigrf_dist.data.manifest import Manifest, read_manifest, sha256
 from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
 from unigrf_dist.errors import UserError
@@ -90,6 +90,7 @@ class Dataset:
         assert record is not None, "callers look the feature up in the manifest first"
         file = self.path / record.file
         try:
+            verify_file(file, record)
             return read_item_codes(file, self.manifest.features_of("item")[name], self.num_items)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
@@ -97,8 +98,9 @@ class Dataset:
     def _items(self, column: str) -> pa.ChunkedArray:
         file = self.path / self.manifest.items.file
         try:
+            verify_file(file, self.manifest.items)
             values = pq.read_table(file, columns=[column]).column(column)
-        except (OSError, pa.ArrowException, KeyError) as error:
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
         if len(values) != self.num_items:
             raise UserError(f"{file}: {len(values)} items, but the manifest says {self.num_items}; {_FIX}")
@@ -213,7 +215,7 @@ class RowGroupReader:
             return self._open[shard]
         record = self._dataset.manifest.shards[shard]
         try:
-            verify_shard(self._dataset.path / record.file, record)
+            verify_file(self._dataset.path / record.file, record)
             file = pq.ParquetFile(self._dataset.path / record.file)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(shard, _first_line(error)) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unigrf_dist.data.manifest import Manifest, ShardRecord, sha256
+from unigrf_dist.data.manifest import FileRecord, Manifest, sha256
 from unigrf_dist.data.sequences import Sequences
 
 # Beyond these the difference of two times may not fit into 64 bits.
@@ -18,8 +18,8 @@ _LATEST_SECONDS = 2**62
 _verified: set[tuple[str, int, int]] = set()
 
 
-def verify_shard(file: Path, record: ShardRecord) -> None:
-    """Compare a shard's SHA-256 with the manifest's, once per process and state of the file.
+def verify_file(file: Path, record: FileRecord) -> None:
+    """Compare a file's SHA-256 with the manifest's, once per process and state of the file.
 
     Raises:
         ValueError: it differs.
@@ -34,6 +34,11 @@ def verify_shard(file: Path, record: ShardRecord) -> None:
     if sha256(file) != record.sha256:
         raise ValueError("its SHA-256 is not the manifest's")
     _verified.add(state)
+
+
+def forget_verified() -> None:
+    """Compare again what was compared in this process, for a check of the comparison itself."""
+    _verified.clear()
 
 
 def check_content(sequences: Sequences, manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from unigrf_dist.errors import UserError
 
 MANIFEST_FILE = "manifest.json"
+_HASH_KEY = "sha256_of_the_rest"
 ITEMS_FILE = "items.parquet"
 SEQUENCES_FOLDER = "sequences"
 FEATURES_FOLDER = "features"
@@ -207,7 +208,28 @@ def sha256(path: Path) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into ``folder``."""
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    body = manifest.model_dump_json(indent=1)
+    (folder / MANIFEST_FILE).write_text(_with_hash(body) + "\n", encoding="utf-8")
+
+
+def _with_hash(body: str) -> str:
+    """The JSON object ``body`` with the SHA-256 of its own text as first key."""
+    return f'{{\n "{_HASH_KEY}": "{hashlib.sha256(body.encode()).hexdigest()}",{body.removeprefix("{")}'
+
+
+def _without_hash(text: str) -> str:
+    """What ``_with_hash`` was given.
+
+    Raises:
+        ValueError: it was altered since.
+    """
+    head, separator, rest = text.rstrip("\n").partition(",")
+    if _HASH_KEY not in head:
+        return text  # of a version that wrote none
+    body = "{" + rest
+    if not separator or _with_hash(body) != text.rstrip("\n"):
+        raise ValueError("altered since it was written: its SHA-256 differs")
+    return body
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -227,10 +249,12 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(_without_hash(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise UserError(
             f"{path}: {where}: {first['msg']}; prepare the data set again with this version"
         ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; copy the data set again, or prepare it anew") from error

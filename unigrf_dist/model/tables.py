@@ -70,7 +70,8 @@ class ItemTable:
         self.features = features or SideFeatures({}, {}, device)
         group = dist.group.WORLD
         sharder = EmbeddingCollectionSharder(fused_params=_fused_params(config))
-        rows = {_ITEM: num_items, **self.features.cardinalities}
+        self._num_rows = {_ITEM: num_items, **self.features.cardinalities}
+        rows = {name: _rows_for_all(number, dist.get_world_size()) for name, number in self._num_rows.items()}
         collection = _collection(rows, -(-width // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE)
         plan = _plan(config, collection, sharder, device)
         with cpu_adam_tables():
@@ -135,10 +136,14 @@ class ItemTable:
         """What this rank holds of a table, the items' if none is named; views, not copies."""
         table = self.module.state_dict()[f"embeddings.{name}.weight"]
         return [
-            TableShard(first_row, first_column, shard.tensor.detach())
+            TableShard(first_row, first_column, self._own_rows(name, first_row, shard.tensor))
             for shard in table.local_shards()
             for first_row, first_column in [shard.metadata.shard_offsets]
         ]
+
+    def _own_rows(self, name: str, first_row: int, values: Tensor) -> Tensor:
+        """The rows of a shard without those that only fill it up; a view."""
+        return values.detach()[: max(0, self._num_rows[name] - first_row)]
 
     def state_shards(self) -> list[tuple[str, int, StateShard]]:
         """What this rank holds of all tables' weights and of their fused optimizer's state; views, not copies.
@@ -151,15 +156,32 @@ class ItemTable:
         optimizer = self.module.fused_optimizer.state_dict()["state"]
         for key, weight in self.module.state_dict().items():
             table = key.removeprefix("embeddings.").removesuffix(".weight")
-            shards = [(shard.tensor.detach(), *shard.metadata.shard_offsets) for shard in weight.local_shards()]
+            shards = [
+                (
+                    self._own_rows(table, shard.metadata.shard_offsets[0], shard.tensor),
+                    *shard.metadata.shard_offsets,
+                )
+                for shard in weight.local_shards()
+            ]
             found += [(f"{table}/weight", w.shape[1], StateShard(row, column, w)) for w, row, column in shards]
             for name, state in optimizer.get(key, {}).items():
                 # TorchRec gives state of one value per row made-up offsets; its shards come in the order of the
                 # weights'.
                 for (w, row, column), shard in zip(shards, state.local_shards(), strict=True):
                     kind = name.removeprefix(f"{table}.")
-                    found.append((f"{table}/{kind}", w.shape[1], StateShard(row, column, shard.tensor.detach())))
+                    values = self._own_rows(table, row, shard.tensor)
+                    found.append((f"{table}/{kind}", w.shape[1], StateShard(row, column, values)))
         return found
+
+
+def _rows_for_all(num_rows: int, world_size: int) -> int:
+    """Smallest number of rows, not below ``num_rows``, of which a row-wise sharding gives every rank some.
+
+    A rank without rows has no gradient to wait for, runs ahead into DeepSpeed's reduction, and both wait for ever.
+    """
+    while (world_size - 1) * -(-num_rows // world_size) >= num_rows:
+        num_rows += 1
+    return num_rows
 
 
 def _collection(rows: Mapping[str, int], width: int) -> EmbeddingCollection:
@@ -177,7 +199,8 @@ def _sample_lengths(num_ids: int, device: torch.device) -> Tensor:
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    # TorchRec takes a strided tensor and reads other ids than it holds.
+    return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
 def _fused_params(config: TableConfig) -> dict[str, Any]:

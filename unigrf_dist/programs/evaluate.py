@@ -57,12 +57,13 @@ def main() -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.config import load_config
     from unigrf_dist.ranks.announce import announce_once
+    from unigrf_dist.ranks.progress import reached
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
 
     run_config(arguments.run)  # its error names the run, not a file that is missing
     config = load_config(arguments.run / CONFIG_FILE, arguments.set)
-    runtime = start(config.train.timeout_seconds, announce_once)
+    runtime = start(config.train.timeout_seconds, announce_once, stacks=arguments.run / "stacks")
 
     from rich.console import Console
     from rich.progress import Progress
@@ -71,7 +72,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.evaluate.metrics_file import write_metrics
     from unigrf_dist.evaluate.table import result_table
     from unigrf_dist.train.build import build_parts
-    from unigrf_dist.train.checkpoints import Checkpoints
+    from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
     parts = build_parts(config, runtime)
     checkpoints = Checkpoints(
@@ -86,6 +87,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     console = Console(quiet=not runtime.is_main)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"{arguments.split} of {name}")
+
+        def on_progress(done: int, total: int) -> None:
+            reached(f"batch {done} of {total}")
+            progress.update(task, completed=done, total=total)
+
         result = evaluate(
             parts.scorer,
             parts.dataset,
@@ -97,7 +103,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             targets=config.objective.retrieval.targets,
             bootstrap_samples=config.evaluate.bootstrap_samples,
             comparisons=True,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_progress=on_progress,
         )
     visible = {"query_time_visible": config.model.query_time_visible}
     result = replace(result, protocol={**result.protocol, **visible})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unigrf_dist.errors import UserError
 from unigrf_dist.ranks.worker import run_worker
 
 _STOPPED = 130  # what a shell reports of a program ended by Ctrl-C
+_TIMEOUT_WITHOUT_CONFIG = 60
 
 
 def launch_training(
@@ -19,6 +22,8 @@ def launch_training(
     overrides: Sequence[str] = (),
     resume: bool = False,
     allow_change: Sequence[str] = (),
+    max_restarts: int = 0,
+    elastic: bool = False,
 ) -> int:
     """Check what can be checked without ranks, then train on ``ranks`` ranks of this machine.
 
@@ -29,6 +34,8 @@ def launch_training(
         overrides: ``key=value`` of the configuration.
         resume: continue from the latest checkpoint.
         allow_change: keys in which a resumed run may differ from its own configuration.
+        max_restarts: how often to go on from the latest checkpoint after ranks were lost.
+        elastic: go on with the ranks that are left.
 
     Returns:
         Exit status of the ranks.
@@ -41,18 +48,32 @@ def launch_training(
     config = load_config(config_file, overrides)  # before the imports below, which take seconds
 
     from unigrf_dist.data import open_dataset
-    from unigrf_dist.ranks.launch import launch, repeated
+    from unigrf_dist.ranks.launch import launch, launch_again, repeated
     from unigrf_dist.train.checks import refuse_unfit
-    from unigrf_dist.train.run_folder import refuse_changed_config, refuse_used_folder
+    from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_changed_config, refuse_used_folder
 
     refuse_unfit(config, open_dataset(config.data.path), ranks)
     if resume:
         refuse_changed_config(run, config, allow_change)
     else:
         refuse_used_folder(run)
-    arguments = ["--config", str(config_file), "--run", str(run), *repeated("--set", overrides)]
-    arguments += repeated("--allow-change", allow_change)
-    return launch("unigrf_dist.train", arguments + ["--resume"] * resume, ranks=ranks)
+
+    def arguments(again: bool) -> list[str]:
+        # What was lost before it had written anything is started anew.
+        goes_on = resume or (again and (run / CONFIG_FILE).exists())
+        words = ["--config", str(config_file), "--run", str(run), *repeated("--set", overrides)]
+        return words + repeated("--allow-change", allow_change) + ["--resume"] * goes_on
+
+    if not max_restarts:
+        return launch("unigrf_dist.train", arguments(False), ranks=ranks)
+    return launch_again(
+        "unigrf_dist.train",
+        arguments,
+        ranks=ranks,
+        max_restarts=max_restarts,
+        elastic=elastic,
+        announce=lambda text: print(text, file=sys.stderr, flush=True),
+    )
 
 
 def main() -> None:
@@ -71,14 +92,26 @@ def main() -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from unigrf_dist.config import load_config
+    from unigrf_dist.config import Config, load_config
     from unigrf_dist.ranks.announce import announce_once
     from unigrf_dist.ranks.runtime import start
+    from unigrf_dist.train.agreement import facts_of, prove_shared, refuse_differing
     from unigrf_dist.train.run_folder import keep_config, open_run, refuse_changed_config
 
-    config = load_config(arguments.config, arguments.set)
-    runtime = start(config.train.timeout_seconds, announce_once)
+    config: Config | None = None
+    facts: dict[str, str] | UserError
+    try:
+        config = load_config(arguments.config, arguments.set)
+        facts = facts_of(config)
+    except UserError as error:
+        # Told after the ranks have met, or the others would wait for this one.
+        facts = error
+    timeout = config.train.timeout_seconds if config else _TIMEOUT_WITHOUT_CONFIG
+    runtime = start(timeout, announce_once, stacks=arguments.run / "stacks")
+    refuse_differing(facts)
+    assert config is not None, "a rank without one has been refused"
     open_run(arguments.run, runtime, resume=arguments.resume)
+    prove_shared(arguments.run, runtime)
     if arguments.resume:
         refuse_changed_config(arguments.run, config, arguments.allow_change)
 

@@ -1,4 +1,4 @@
-"""Starts rank programs on this machine: alone, or under the deepspeed launcher.
+"""Starts rank programs on this machine: alone, or under the deepspeed launcher; again, if some were lost.
 
 For several hosts the launcher is called directly, see ``launchers/``.
 """
@@ -9,14 +9,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-import psutil
-
+from unigrf_dist.ranks.lost import LostRanks, children, is_rank
 from unigrf_dist.ranks.orphan import LAUNCHER_VARIABLE, identity
 from unigrf_dist.ranks.runtime import free_port
+
+_KILLED = 130  # what a shell reports of a program ended by Ctrl-C
+# Ends that another try would not change: done, a user's error, asked to stop.
+_FINAL = (0, 2, _KILLED)
+_POLL_SECONDS = 0.2
 
 
 def launch(module: str, arguments: list[str], *, ranks: int) -> int:
@@ -31,21 +36,74 @@ def launch(module: str, arguments: list[str], *, ranks: int) -> int:
         arguments: command line of the rank program.
         ranks: processes on this machine; one runs without the deepspeed launcher.
     """
-    command = [sys.executable, "-m", module] if ranks == 1 else _deepspeed(module, ranks)
-    process = subprocess.Popen([*command, *arguments], env=_environment(ranks), start_new_session=True)
-    stopper = _Stopper(process)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stopper)
-    status = process.wait()
-    return _KILLED if stopper.killed else status
+    return _Attempt(module, arguments, ranks).status
 
 
-_KILLED = 130  # what a shell reports of a program ended by Ctrl-C
+def launch_again(
+    module: str,
+    arguments: Callable[[bool], list[str]],
+    *,
+    ranks: int,
+    max_restarts: int,
+    elastic: bool,
+    announce: Callable[[str], None],
+) -> int:
+    """``launch``, and again from where it stood while ranks are lost.
+
+    Args:
+        module: module of the rank program.
+        arguments: command line of an attempt, told whether it follows on an earlier one.
+        ranks: processes of the first attempt.
+        max_restarts: further attempts.
+        elastic: leave out as many ranks as were lost.
+        announce: told of each restart.
+
+    Returns:
+        Exit status of the last attempt.
+    """
+    for restart in range(max_restarts + 1):
+        attempt = _Attempt(module, arguments(restart > 0), ranks)
+        if attempt.status in _FINAL or restart == max_restarts:
+            break
+        if elastic:
+            ranks = max(1, ranks - attempt.lost)
+        announce(
+            f"ended with status {attempt.status}, {attempt.lost or 'no'} rank(s) lost; "
+            f"restart {restart + 1} of {max_restarts} on {ranks} rank(s)"
+        )
+    return attempt.status
 
 
 def repeated(option: str, values: Sequence[str]) -> list[str]:
     """Arguments that give ``option`` once for each value."""
     return [word for value in values for word in (option, value)]
+
+
+class _Attempt:
+    """Ranks from their start to their end.
+
+    Attributes:
+        status: exit status.
+        lost: how many ranks ended before the others were made to.
+    """
+
+    def __init__(self, module: str, arguments: list[str], ranks: int) -> None:
+        command = [sys.executable, "-m", module] if ranks == 1 else _deepspeed(module, ranks)
+        process = subprocess.Popen([*command, *arguments], env=_environment(ranks), start_new_session=True)
+        stopper, lost = _Stopper(process), LostRanks(process.pid)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stopper)
+        while (status := _wait(process)) is None:
+            lost.look()
+        self.status = _KILLED if stopper.killed else status
+        self.lost = lost.number or int(ranks == 1 and status != 0)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(_POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 class _Stopper:
@@ -57,32 +115,18 @@ class _Stopper:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
+        below = children(self._process.pid)
         if self._interrupts > 1:
             self.killed = True
-            for process in _below(self._process):
+            for process in below:
                 process.kill()
             self._process.kill()
             return
-        ranks = [process for process in _below(self._process) if _is_rank(process)]
         # Only the ranks: the deepspeed launcher would end them before they have saved.
-        for rank in ranks:
-            rank.send_signal(signal.SIGTERM)
-        if not ranks:
-            self._process.send_signal(signal.SIGTERM)
-
-
-def _below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _is_rank(process: psutil.Process) -> bool:
-    try:
-        return any(word.startswith("--local_rank") for word in process.cmdline())
-    except psutil.Error:
-        return False
+        ranks = [process.pid for process in below if is_rank(process)]
+        for pid in ranks or [self._process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
 
 def _deepspeed(module: str, ranks: int) -> list[str]:

@@ -11,6 +11,7 @@ import warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -19,6 +20,11 @@ import torch.distributed as dist
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.environment import put_own_programs_first, refuse_loopback_master
 from unigrf_dist.ranks.operator_build import build_cpu_operator
+from unigrf_dist.ranks.progress import reached
+from unigrf_dist.ranks.rendezvous import connect, meet
+from unigrf_dist.ranks.watchdog import Watchdog, watch
+
+_AFTER_THE_WATCHDOG = 8
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Runtime:
         return self.rank == 0
 
 
-def start(timeout_seconds: int, announce: Announce = announce_nothing) -> Runtime:
+def start(timeout_seconds: int, announce: Announce = announce_nothing, *, stacks: Path | None = None) -> Runtime:
     """Join the process group that the launcher described, or start one of a single rank.
 
     NCCL where there is CUDA, gloo where there is none; the rest of the program does not see the difference.
@@ -42,6 +48,8 @@ def start(timeout_seconds: int, announce: Announce = announce_nothing) -> Runtim
     Args:
         timeout_seconds: longest wait of any collective, in every group.
         announce: told when an operator has to be compiled first, which takes minutes.
+        stacks: folder for the stacks of ranks that wait too long; without one, a rank that waits too long ends
+            with the words of the collective.
 
     Raises:
         UserError: the hosts could not meet at MASTER_ADDR.
@@ -61,7 +69,8 @@ def start(timeout_seconds: int, announce: Announce = announce_nothing) -> Runtim
     device = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
     if on_cuda:
         torch.cuda.set_device(device)
-    timeout = timedelta(seconds=timeout_seconds)
+    # The watchdog speaks first: it knows who is missing.
+    timeout = timedelta(seconds=timeout_seconds + (_AFTER_THE_WATCHDOG if stacks else 0))
     # DeepSpeed and TorchRec open groups of their own without a timeout; those take the module's default.
     torch.distributed.distributed_c10d.default_pg_timeout = timeout
     import deepspeed  # here, because importing it reads DS_ACCELERATOR
@@ -70,9 +79,18 @@ def start(timeout_seconds: int, announce: Announce = announce_nothing) -> Runtim
     if not on_cuda:
         build_cpu_operator(announce)
     backend = "nccl" if on_cuda else "gloo"
+    reached("start")
+    if not dist.is_initialized():
+        store = meet(os.environ, timedelta(seconds=timeout_seconds))
+        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     with redirect_stdout(io.StringIO()):  # it prints that an operator was built, which failed loudly if not
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, timeout=timeout, verbose=False)
-    return Runtime(dist.get_rank(), dist.get_world_size(), device)
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    if stacks is not None and world_size > 1:
+        own = connect(os.environ, timeout)
+        watch(Watchdog(own, rank, world_size, timeout_seconds=timeout_seconds, stacks=stacks))
+    return Runtime(rank, world_size, device)
 
 
 def finish(exit_status: int, *, together: bool) -> NoReturn:

@@ -20,7 +20,10 @@ def run_worker(work: Callable[[], int]) -> None:
     An error of all ranks is printed once: the other ranks wait a moment, in which the launcher ends them
     because of rank 0; if it does not, the error was theirs alone, and they print it.
     """
+    # What torch warns of when a rank is gone is told in one line of our own; read when torch is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from unigrf_dist.ranks.runtime import finish
+    from unigrf_dist.ranks.watchdog import end_if_cut_off
 
     rank = int(os.environ.get("RANK", 0))
     end_with_launcher()
@@ -28,7 +31,8 @@ def run_worker(work: Callable[[], int]) -> None:
         status, failed = work(), False
     except UserError as error:
         status, failed, text = 2, True, f"error: {error}\n"
-    except Exception:
+    except Exception as error:
+        end_if_cut_off(error)
         status, failed, text = 1, True, traceback.format_exc()
     if failed:
         if rank:

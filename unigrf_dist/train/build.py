@@ -15,6 +15,7 @@ from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
 from unigrf_dist.ranks.announce import Announce, announce_nothing
+from unigrf_dist.ranks.progress import reached
 from unigrf_dist.ranks.runtime import Runtime
 from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
 from unigrf_dist.train.engine import build_engine
@@ -47,6 +48,7 @@ def build_parts(
     Raises:
         UserError: the data does not fit the configuration.
     """
+    reached("opening the data")
     dataset = open_dataset(config.data.path)
     labels, targets = task_labels(config, dataset), retrieval_targets(config, dataset)
     refuse_absent_features(config, dataset)
@@ -65,10 +67,12 @@ def build_parts(
         seed=config.train.seed,
         features=side_features(config, dataset, runtime.device),
     )
+    reached("building the model")
     torch.manual_seed(config.train.seed)
     phases = phases or Phases()
     model = UniGRF(config, labels, num_items=dataset.num_items, phases=phases, targets=targets)
     engine = build_engine(config, model, num_users=dataset.num_users)
+    reached("ready to train or evaluate")
     scorer = EngineScorer(config, engine, table, labels)
     return Parts(config, runtime, dataset, engine, table, scorer, phases)
 

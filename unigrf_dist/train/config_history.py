@@ -17,7 +17,7 @@ _FREE_KEYS = (
     "data.prefetch_batches",
     "evaluate.batch_users",
     "evaluate.bootstrap_samples",
-    "train.checkpoint_every_epochs",
+    "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.log_every_steps",
     "train.timeout_seconds",
@@ -26,7 +26,7 @@ _FREE_KEYS = (
 
 def changed_keys(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     """Old and new value of every key that differs, by its dotted name."""
-    old, new = (dict(_flat(config.model_dump(mode="json"))) for config in (before, after))
+    old, new = flat_config(before), flat_config(after)
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
 
 
@@ -63,6 +63,11 @@ def note_config(run: Path, before: Config | None, after: Config, *, step: int, r
     record = {"from_step": step, "ranks": ranks, "changed": changed, "config": after.model_dump(mode="json")}
     with (run / HISTORY_FILE).open("a", encoding="utf-8") as history:
         history.write(json.dumps(record) + "\n")
+
+
+def flat_config(config: Config) -> dict[str, Any]:
+    """Every value by its dotted key; lists are values."""
+    return dict(_flat(config.model_dump(mode="json")))
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

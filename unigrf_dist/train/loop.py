@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from unigrf_dist.config.cadence import parse_cadence
 from unigrf_dist.data import TrainStream
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
 from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.ranks.announce import Announce, announce_nothing
+from unigrf_dist.ranks.progress import reached
 from unigrf_dist.ranks.stop import StopRequest
 from unigrf_dist.train.build import Parts
-from unigrf_dist.train.checkpoints import Checkpoints, TrainState
+from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
+from unigrf_dist.train.checkpoints.state import TrainState
 from unigrf_dist.train.checks import refuse_unfit
+from unigrf_dist.train.clock import Clock
 from unigrf_dist.train.engine import base_learning_rate
+from unigrf_dist.train.non_finite import NonFiniteWatch
 from unigrf_dist.train.selection import Selection
+from unigrf_dist.train.signals import Signals
 from unigrf_dist.train.step import StepOutcome, TrainStep
 from unigrf_dist.train.telemetry import Reporter
 
@@ -43,6 +51,7 @@ def build_step(parts: Parts, stream: TrainStream) -> TrainStep:
         matmul_precision=config.train.matmul_precision,
         seed=config.train.seed,
         phases=parts.phases,
+        skip_non_finite=config.train.on_non_finite == "skip",
     )
 
 
@@ -99,26 +108,36 @@ class Trainer:
             selection=self.selection.metric,
             active=self.runtime.is_main,
         )
+        self._non_finite = NonFiniteWatch(run, parts, self.state, warn=self.reporter.warn)
         self.stop = StopRequest()
+        self._save_every = parse_cadence(self.config.train.checkpoint_every)
+        self._validate_every = parse_cadence(self.config.train.selection.every)
+        self._save_clock, self._validate_clock = (
+            Clock(self._save_every.minutes),
+            Clock(self._validate_every.minutes),
+        )
+        self._early = ""
 
     def run(self) -> bool:
         """Train; collective. Returns False when it was asked to stop before the end."""
-        early = self._early_stop()
+        self._early = self._early_stop()
         self.reporter.header(epoch=self.state.epoch, **self._facts())
         try:
-            while self.state.epoch < self.config.train.epochs and not early:
+            while self.state.epoch < self.config.train.epochs and not self._early:
                 if not self._epoch():
-                    self._save()
+                    self._save_now()
                     self.reporter.stopped(self.state)
                     return False
-                early = self._after_epoch()
-            self.reporter.finished(self.state, early)
+                if not self._early:
+                    self._after_epoch()
+            self.checkpoints.complete()
+            self.reporter.finished(self.state, self._early)
         finally:
             self.reporter.close()
         return True
 
     def _epoch(self) -> bool:
-        """Train on what is left of the current epoch. False when a rank was asked to stop."""
+        """Train on what is left of the current epoch, or until an early stop. False when asked to stop."""
         events = torch.zeros((), device=self.runtime.device)
         previous: StepOutcome | None = None
         for batch in self.stream.epoch(self.state.epoch, start_step=self.state.step_in_epoch):
@@ -130,30 +149,59 @@ class Trainer:
                 events.zero_()
             if outcome.exact_norms is not None:
                 self.reporter.exact_norms(self.state.step, self.state.epoch, outcome)
-            # One step late, so that the device's queue is not empty while the host waits for the value.
-            if previous is not None and previous.stop_asked.item():
+            # One step late, so that the device's queue is not empty while the host waits for the values.
+            told = Signals() if previous is None else Signals.of(previous.signals)
+            if told.stop:
                 return False
             previous = outcome
+            self._between_steps(told)
+            if self._early:
+                break
         return True
 
     def _train_on(self, batch: JaggedBatch) -> StepOutcome:
-        outcome = self.step(batch, self.state.step, epoch=self.state.epoch, stop_asked=bool(self.stop))
+        reached(f"step {self.state.step}")
+        signals = Signals(
+            stop=bool(self.stop),
+            save=self.runtime.is_main and self._save_clock.due,
+            validate=self.runtime.is_main and self._validate_clock.due,
+            unwritten=self.checkpoints.unwritten,
+        )
+        outcome = self.step(batch, self.state.step, epoch=self.state.epoch, signals=signals)
+        self._non_finite.note(self.state.step, batch, outcome)
         self.state.step += 1
         self.state.step_in_epoch += 1
         return outcome
 
-    def _after_epoch(self) -> str:
-        """Validate and save where due. Returns why training should end early; empty if it should not."""
-        self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
-        plan, epoch = self.config.train, self.state.epoch
-        last, best, early = epoch == plan.epochs, False, ""
-        if last or epoch % plan.selection.every_epochs == 0:
+    def _between_steps(self, told: Signals) -> None:
+        """Complete, validate and save where due; the end of an epoch does so by itself."""
+        if self.state.step_in_epoch == self.stream.steps_per_epoch:
+            return
+        if self.checkpoints.saving and not told.unwritten:
+            # Every rank had written by the last step.
+            self._or_warn(self.checkpoints.complete)
+        best = False
+        if told.validate or self._validate_every.at(step=self.state.step):
             best = self._validate()
-            early = self._early_stop()
-        if last or best or early or epoch % plan.checkpoint_every_epochs == 0:
-            self._save(best=best)
+            self._early = self._early_stop()
+        if self._early:
+            self._save_now(best=best)
+        elif best or told.save or self._save_every.at(step=self.state.step):
+            self._save_aside(best=best)
+
+    def _after_epoch(self) -> None:
+        """Validate and save where due."""
+        self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
+        step, epoch = self.state.step, self.state.epoch
+        last, best = epoch == self.config.train.epochs, False
+        if last or self._validate_every.at(step=step, epoch=epoch):
+            best = self._validate()
+            self._early = self._early_stop()
+        if last or self._early:
+            self._save_now(best=best)
+        elif best or self._save_every.at(step=step, epoch=epoch):
+            self._save_aside(best=best)
         self.reporter.restart_clock()
-        return early
 
     def _early_stop(self) -> str:
         """Why training should end before its last epoch; empty if it should not."""
@@ -162,6 +210,8 @@ class Trainer:
         return f"no better {self.selection.metric} in {self.config.train.selection.patience} validation(s)"
 
     def _validate(self) -> bool:
+        self._non_finite.settle()
+        reached(f"validation after step {self.state.step}")
         result = evaluate(
             self.parts.scorer,
             self.parts.dataset,
@@ -172,15 +222,39 @@ class Trainer:
             world_size=self.runtime.world_size,
             targets=self.config.objective.retrieval.targets,
             bootstrap_samples=0,
+            on_progress=lambda done, _total: reached(f"validation after step {self.state.step}, batch {done}"),
         )
         best = self.selection.note(self.state, result.model)
-        self.reporter.validation(self.state.step, self.state.epoch, result.metrics(), best=best)
+        epochs = self.state.epoch + self.state.step_in_epoch / self.stream.steps_per_epoch
+        self.reporter.validation(self.state.step, epochs, result.metrics(), best=best)
+        self._validate_clock.restart()
+        self.reporter.restart_clock()
         return best
 
-    def _save(self, *, best: bool = False) -> None:
+    def _save_now(self, *, best: bool = False) -> None:
+        """Save, and wait until it is on the disk."""
+        self._non_finite.settle()
+        reached(f"saving after step {self.state.step}")
+        self._or_warn(self.checkpoints.complete)
         self.state.weighter = self.step.weighter.state_dict()
-        self.checkpoints.note_schedule(self.state)
         self.checkpoints.save(self.state, best=best)
+
+    def _save_aside(self, *, best: bool) -> None:
+        """Save while training goes on; a save that fails is told, and the next one tries again."""
+        self._non_finite.settle()
+        reached(f"saving after step {self.state.step}")
+        self.state.weighter = self.step.weighter.state_dict()
+        self._or_warn(self.checkpoints.complete)
+        self._or_warn(lambda: self.checkpoints.begin_save(self.state, best=best))
+        self._save_clock.restart()
+        self.reporter.restart_clock()
+
+    def _or_warn(self, action: Callable[[], object]) -> None:
+        """A failed save ends no run: the last checkpoint is intact, and the next save tries again."""
+        try:
+            action()
+        except UserError as error:
+            self.reporter.warn(str(error))
 
     def _resumed(self, announce: Announce) -> TrainState:
         latest = self.checkpoints.to_resume()

@@ -7,7 +7,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metric import Metric, MetricTable
 from unigrf_dist.evaluate.metric_names import named_metrics
 from unigrf_dist.evaluate.metrics import is_better
-from unigrf_dist.train.checkpoints import TrainState
+from unigrf_dist.train.checkpoints.state import TrainState
 from unigrf_dist.train.checks import selection_metric
 
 

@@ -10,18 +10,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import StepSums
 from unigrf_dist.objective.enhancer.candidates import Candidates
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import Negatives, NegativeSource
-from unigrf_dist.objective.tasks import by_task
 from unigrf_dist.objective.weighter import NUM_TASKS, Weighter
 from unigrf_dist.phases import Phases
 from unigrf_dist.train.matmul_precision import matmul_precision
+from unigrf_dist.train.signals import Signals
 
+_NO_SIGNALS = Signals()
 _SEEDS_PER_STEP = 4096  # room for a dropout seed of each layer and rank
 
 
@@ -37,7 +37,9 @@ class StepOutcome:
         exact_norms: ``[2]``, the same with respect to the last block's parameters, in steps that measure them.
         enhancer_counts: ``[2]``, hard negatives and soft positives that the enhancer gave.
         num_events: ``[]``, events of the global batch.
-        stop_asked: ``[]``, how many ranks were asked to stop.
+        signals: ``[4]``, the ranks' signals, summed.
+        local_sums: ``[2]``, this rank's part of the sums behind ``losses``.
+        skipped: whether the update was left out, because a loss or gradient is not finite.
     """
 
     loss: Tensor
@@ -47,7 +49,13 @@ class StepOutcome:
     exact_norms: Tensor | None
     enhancer_counts: Tensor
     num_events: Tensor
-    stop_asked: Tensor
+    signals: Tensor
+    local_sums: Tensor
+    skipped: bool = False
+
+    def finite(self) -> Tensor:
+        """``[]`` bool, whether losses and gradients are finite over all ranks."""
+        return torch.isfinite(torch.cat([self.losses, self.grad_norms])).all()
 
 
 class _Rows(NamedTuple):
@@ -75,6 +83,8 @@ class TrainStep:
         matmul_precision: precision of fp32 products.
         seed: seed of the dropout masks.
         phases: names the parts of the step.
+        skip_non_finite: leave out the update of a step whose losses or gradients are not finite, on all ranks
+            alike; the step then waits for them before its backward pass.
     """
 
     def __init__(
@@ -90,32 +100,36 @@ class TrainStep:
         matmul_precision: str,
         seed: int,
         phases: Phases,
+        skip_non_finite: bool = False,
     ) -> None:
         self.engine, self.table, self.negatives, self.weighter = engine, table, negatives, weighter
         self.exact_norms, self.candidates = exact_norms, candidates
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.seed, self.phases = seed, phases
         self._table_rate_ratio, self._matmul_precision = table_rate_ratio, matmul_precision
+        self._skip_non_finite = skip_non_finite
 
-    def __call__(self, batch: JaggedBatch, step: int, *, epoch: int = 0, stop_asked: bool = False) -> StepOutcome:
+    def __call__(
+        self, batch: JaggedBatch, step: int, *, epoch: int = 0, signals: Signals = _NO_SIGNALS
+    ) -> StepOutcome:
         """Train on this rank's share of global step ``step`` (from 0); collective.
 
         Args:
             batch: this rank's share of the global batch, on the host.
             step: step of the run, from 0.
             epoch: epoch of the batch, from 0; the enhancer works in rounds of epochs.
-            stop_asked: whether this rank was asked to stop.
+            signals: what this rank tells the others.
         """
         with matmul_precision(self._matmul_precision):
-            return self._step(batch, step, epoch, stop_asked)
+            return self._step(batch, step, epoch, signals)
 
-    def _step(self, batch: JaggedBatch, step: int, epoch: int, stop_asked: bool) -> StepOutcome:
+    def _step(self, batch: JaggedBatch, step: int, epoch: int, signals: Signals) -> StepOutcome:
         phase, host_users = self.phases, batch.user_ids
         batch = batch.to(self.table.device, non_blocking=True)
         self.table.begin_step(step, self.learning_rate * self._table_rate_ratio)
         # Counts follow from the batch alone: they are reduced while the forward runs, losses while the backward
         # runs.
-        counts_reduction = _Reduction(self._local_counts(batch, stop_asked))
+        counts_reduction = _Reduction(self._local_counts(batch, signals))
         with phase("tables"):
             negatives = self.negatives.draw(step, batch)
             rows = self._lookup(batch, negatives, self._stored_candidates(host_users))
@@ -132,31 +146,47 @@ class TrainStep:
             sums: StepSums = self.engine(*inputs)
             task_sums = torch.stack([sums.retrieval, sums.ranking])  # [2]
         with phase("collectives"):
-            counts, (events, stops) = counts_reduction.result().split([NUM_TASKS, 2])
-            counts = counts.clamp(min=1.0)
-            losses_reduction = _Reduction(torch.cat([task_sums.detach(), sums.sq_norms, sums.enhancer_counts]))
+            counts, (events,), told = counts_reduction.result().split([NUM_TASKS, 1, len(signals)])
+            counts, local_sums = counts.clamp(min=1.0), task_sums.detach()
+            losses_reduction = _Reduction(torch.cat([local_sums, sums.sq_norms, sums.enhancer_counts]))
         with phase("weighter"):
             exact_norms = self.exact_norms.measure(step, lambda: self.engine.module(*inputs), counts)
             weights = self.weighter.weights
-        with phase("backward"):
-            # The global loss is a mean over the positions of all ranks, but dense and table gradients are averaged
-            # over the ranks: hence the factor.
-            local_share = (task_sums / counts * weights).sum()
-            self.engine.backward(local_share * self.world_size)
+        skipped = self._skip_non_finite and not bool(torch.isfinite(losses_reduction.result()).all())
+        if not skipped:
+            with phase("backward"):
+                # The global loss is a mean over the positions of all ranks, but dense and table gradients are
+                # averaged over the ranks: hence the factor.
+                local_share = (task_sums / counts * weights).sum()
+                self.engine.backward(local_share * self.world_size)
         with phase("collectives"):
             totals, sq_norms, enhancer_counts = losses_reduction.result().split(NUM_TASKS)
             losses, grad_norms = totals / counts, sq_norms.sqrt() / counts
-            _refuse_non_finite(losses, step)
-        with phase("weighter"):
-            self.weighter.observe(losses, grad_norms)
-        with phase("optimizer"):
-            self.engine.step()
-        if self.candidates is not None and self.candidates.renews(epoch):
-            assert sums.next_candidates is not None
-            self.candidates.write(host_users, sums.next_candidates)
-        return StepOutcome(
-            (losses * weights).sum(), losses, weights, grad_norms, exact_norms, enhancer_counts, events, stops
+        outcome = StepOutcome(
+            (losses * weights).sum(),
+            losses,
+            weights,
+            grad_norms,
+            exact_norms,
+            enhancer_counts,
+            events,
+            told,
+            local_sums,
+            skipped,
         )
+        if not skipped:
+            self._update(outcome)
+            if self.candidates is not None and self.candidates.renews(epoch):
+                assert sums.next_candidates is not None
+                self.candidates.write(host_users, sums.next_candidates)
+        return outcome
+
+    def _update(self, outcome: StepOutcome) -> None:
+        """Weighter and dense parameters; the tables were updated in the backward pass."""
+        with self.phases("weighter"):
+            self.weighter.observe(outcome.losses, outcome.grad_norms)
+        with self.phases("optimizer"):
+            self.engine.step()
 
     @property
     def learning_rate(self) -> float:
@@ -179,26 +209,14 @@ class TrainStep:
             candidates = Candidates(candidate_ids, rest[0].unflatten(0, candidate_ids.shape), candidate_side)
         return _Rows(items, side, negative_vectors, candidates)
 
-    def _local_counts(self, batch: JaggedBatch, stop_asked: bool) -> Tensor:
-        """``[4]``: positions of both tasks, events, whether this rank was asked to stop."""
-        local = torch.tensor([batch.num_events, stop_asked], dtype=torch.float32, device=batch.device)
+    def _local_counts(self, batch: JaggedBatch, signals: Signals) -> Tensor:
+        """``[7]``: positions of both tasks, events, this rank's signals."""
+        local = torch.tensor([batch.num_events, *signals], dtype=torch.float32, device=batch.device)
         return torch.cat([self.engine.module.count_positions(batch), local])
 
     def _dropout_seed(self, step: int) -> int:
         """A function of (seed, step, rank) alone: a resumed run draws the masks of an uninterrupted one."""
         return ((self.seed * 1_000_003 + step) * self.world_size + self.rank) * _SEEDS_PER_STEP % (1 << 62)
-
-
-def _refuse_non_finite(losses: Tensor, step: int) -> None:
-    finite = torch.isfinite(losses).all()
-    if losses.is_cuda:
-        # Does not wait for the device, which ends the process instead.
-        torch._assert_async(finite, "a task's loss is not finite")
-    elif not finite:
-        raise UserError(
-            f"step {step}: the losses are {by_task('loss', losses.tolist())}, not finite; lower the rates "
-            "(deepspeed.optimizer.params.lr, tables.learning_rate) or set deepspeed.gradient_clipping"
-        )
 
 
 class _Reduction:
@@ -209,5 +227,7 @@ class _Reduction:
         self._work = dist.all_reduce(self._total, async_op=True)
 
     def result(self) -> Tensor:
-        self._work.wait()
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
         return self._total

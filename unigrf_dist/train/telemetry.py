@@ -9,6 +9,7 @@ import json
 import shlex
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unigrf_dist.evaluate.metric_names import MetricName, named_metrics
 from unigrf_dist.objective.tasks import TASKS, by_task
-from unigrf_dist.train.checkpoints import TrainState
+from unigrf_dist.train.checkpoints.state import TrainState
 from unigrf_dist.train.run_folder import LOG_FILE
 from unigrf_dist.train.step import StepOutcome
 
@@ -48,6 +49,7 @@ class Reporter:
         self.active = active
         self._run, self._selection = run, selection
         self._since = time.perf_counter()
+        self._told_of_loss = False
         if not active:
             return
         self.console = Console(highlight=False)
@@ -105,17 +107,18 @@ class Reporter:
         self._write({"kind": "exact_norms", "step": step, "epoch": epoch, **metrics})
         self._scalars(step, metrics)
 
-    def validation(self, step: int, epoch: int, metrics: dict[str, Any], *, best: bool) -> None:
+    def validation(self, step: int, epochs: float, metrics: dict[str, Any], *, best: bool) -> None:
         """Report a validation.
 
         Args:
             step: steps done.
-            epoch: epochs done.
+            epochs: epochs done; a fraction within one.
             metrics: ``{"retrieval": {metric: value}, "ranking": {task: {metric: value or None}}}``.
             best: whether it is the best so far.
         """
         if not self.active:
             return
+        epoch = int(epochs) if epochs == int(epochs) else round(epochs, 4)
         self._write({"kind": "validation", "step": step, "epoch": epoch, "best": best, **metrics})
         groups = {"retrieval": metrics["retrieval"], **metrics["ranking"]}
         self._scalars(
@@ -155,6 +158,12 @@ class Reporter:
             self._end_bar()
             self.note(f"asked to stop: saved after step {state.step}; continue with --resume")
 
+    def warn(self, text: str) -> None:
+        """Tell, and log, what went wrong without ending the run."""
+        if self.active:
+            self._write({"kind": "warning", "text": text})
+            self.note(f"warning: {text}", whole=True)
+
     def note(self, text: str, *, whole: bool = False) -> None:
         """Print a line above the bar; ``whole`` keeps it one line, for a command that is copied."""
         if self.active:
@@ -168,8 +177,9 @@ class Reporter:
     def close(self) -> None:
         if self.active:
             self._end_bar()
-            self._log.close()
-            self._board.close()
+            for file in (self._log, self._board):
+                with suppress(OSError):  # told when it was written to
+                    file.close()
 
     def _end_bar(self) -> None:
         if self._live.is_started:
@@ -178,22 +188,34 @@ class Reporter:
                 # There the bar is drawn once, here, without an end of line.
                 self.console.print()
 
-    def _validation_lines(self, epoch: int, metrics: dict[str, Any], *, best: bool) -> str:
+    def _validation_lines(self, epoch: float, metrics: dict[str, Any], *, best: bool) -> str:
         """The metrics that a person follows, and the one that picks the best model; lines end between metrics."""
         named, selection = named_metrics(metrics), str(self._selection)
         shown = [name for name in named if name.partition("[")[0] in _SHOWN or name == selection]
         parts = [f"{name} {'undefined' if named[name] is None else format(named[name], '.4f')}" for name in shown]
-        parts = [f"epoch {epoch}:", *parts, *["best so far"] * best]
+        parts = [f"epoch {epoch:g}:", *parts, *["best so far"] * best]
         unbroken = "  ".join(part.replace(" ", _UNBROKEN) for part in parts)
         return textwrap.fill(unbroken, self.console.width, subsequent_indent="  ").replace(_UNBROKEN, " ")
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._log.write(json.dumps(record) + "\n")
-        self._log.flush()
+        try:
+            self._log.write(json.dumps(record) + "\n")
+            self._log.flush()
+        except OSError as error:
+            self._lost(f"the log {self._log.name} misses lines: {error.strerror}")
 
     def _scalars(self, step: int, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        try:
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
+        except OSError as error:
+            self._lost(f"TensorBoard's files miss values: {error.strerror}")
+
+    def _lost(self, what: str) -> None:
+        """A full disk ends no run; said once."""
+        if not self._told_of_loss:
+            self._told_of_loss = True
+            self.note(f"warning: {what}; training goes on", whole=True)
 
 
 def _readable(value: Any) -> str:

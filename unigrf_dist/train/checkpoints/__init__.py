@@ -1,6 +1,4 @@
-"""Checkpoints: complete or absent, readable by any number of ranks and any sharding, and checked byte by byte."""
+"""Checkpoints of a run: what they hold, how they are stored, which are complete.
 
-from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
-from unigrf_dist.train.checkpoints.state import TrainState
-
-__all__ = ["Checkpoints", "TrainState"]
+Nothing is imported here: what only looks at the folder needs neither torch nor DeepSpeed.
+"""

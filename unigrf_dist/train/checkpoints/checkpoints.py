@@ -1,5 +1,8 @@
 """Saving and loading the checkpoints of a run; both are collective.
 
+A save copies what it needs to host memory and writes it in a thread, while training goes on; ``complete`` makes it
+the latest one when every rank has written its part.
+
 A checkpoint holds a file of blocks per rank that wrote it, ``state.json`` (what model it is of, where the run
 stood), and ``index.json`` with the SHA-256 of all of them and its own.
 """
@@ -7,8 +10,10 @@ stood), and ``index.json`` with the SHA-256 of all of them and its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
@@ -28,6 +33,7 @@ from unigrf_dist.train.checkpoints.blocks import (
     write_json,
 )
 from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
+from unigrf_dist.train.checkpoints.staging import Staging
 from unigrf_dist.train.checkpoints.state import TrainState
 from unigrf_dist.train.dense_state import dense_state_template, read_dense_state, write_dense_state
 
@@ -62,28 +68,72 @@ class Checkpoints:
         self.folders = CheckpointFolders(run)
         self.engine, self.table, self.keep = engine, table, keep
         self.candidates, self.catalogue, self.order = candidates, catalogue, order
+        self._staging = Staging()
+        self._save: _Save | None = None
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
 
     def save(self, state: TrainState, *, best: bool = False) -> Path:
-        """Write the state after ``state.step`` updates and make it the latest (and best) one.
+        """Write the state after ``state.step`` updates and make it the latest (and best) one before returning.
 
         Raises:
             UserError: it could not be written; what was there before is untouched.
         """
+        self.begin_save(state, best=best)
+        self.complete()
+        self.wait_for_pruning()
+        return self.folders.folder / f"step-{state.step:08d}"
+
+    def begin_save(self, state: TrainState, *, best: bool = False) -> None:
+        """Copy the state after ``state.step`` updates and begin to write it, in a thread; ``complete`` ends it.
+
+        An earlier save is completed first: there are never two at once.
+
+        Raises:
+            UserError: the earlier one, or the folder of this one, could not be written.
+        """
+        self.complete()
+        self.note_schedule(state)
         place = self.folders.folder / f"step-{state.step:08d}"
-        partial = place.with_suffix(".partial")
-        dense = read_dense_state(self.engine)
-        blocks = contents.table_blocks(self.table) + contents.dense_blocks(dense, only_own=True)
-        blocks += contents.candidate_blocks(self.candidates)
+        dense = contents.dense_blocks(read_dense_state(self.engine), only_own=True)
+        blocks = contents.table_blocks(self.table) + contents.candidate_blocks(self.candidates) + dense
+        staged = self._staging.copies(blocks)
         try:
             _on_main(lambda: self.folders.begin(state.step))
-            stored = _all_gathered(lambda: _write_rank(partial, blocks))
-            _on_main(lambda: self._publish(partial, stored, state, best))
         except _FailedError as failure:
-            _on_main(lambda: self.folders.recover())
-            raise UserError(
-                f"{place}: the checkpoint could not be saved: {failure}; earlier checkpoints are untouched"
-            ) from failure
-        return place
+            raise _unsaved(place, failure) from failure
+        partial = place.with_suffix(".partial")
+        written = self._writer.submit(_write_rank, partial, staged)
+        self._save = _Save(place, TrainState(**state.to_json()), best, written)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether this rank is still writing its part of a save."""
+        return self._save is not None and not self._save.written.done()
+
+    @property
+    def saving(self) -> bool:
+        """Whether a save has begun that is not completed; the same on every rank."""
+        return self._save is not None
+
+    def complete(self) -> Path | None:
+        """Wait for the save that has begun, if any, and make it the latest checkpoint; its folder.
+
+        Raises:
+            UserError: it could not be written; what was there before is untouched.
+        """
+        save, self._save = self._save, None
+        if save is None:
+            return None
+        partial = save.place.with_suffix(".partial")
+        try:
+            stored = _all_gathered(save.written.result)
+            _on_main(lambda: self._publish(partial, stored, save.state, save.best))
+        except _FailedError as failure:
+            # Without space even this may fail; the next save or resume tries again.
+            with suppress(_FailedError):
+                _on_main(self.folders.recover)
+            raise _unsaved(save.place, failure) from failure
+        return save.place
 
     def load(self, name: str, *, weights_only: bool = False) -> TrainState:
         """Load the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
@@ -98,9 +148,9 @@ class Checkpoints:
             state = TrainState(**stored["train"])
             self._verify(place, files)
             dense = self._read(place, files, with_candidates=not weights_only and stored["order"] == self.order)
-        except (DamagedError, KeyError, TypeError) as error:
+        except (DamagedError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
-        write_dense_state(self.engine, dense, step=state.step)
+        write_dense_state(self.engine, dense, step=state.step - state.skipped)
         if not weights_only:
             self._restore_schedule(state)
         return state
@@ -121,6 +171,10 @@ class Checkpoints:
         _on_main(lambda: aside.__setitem__(0, self.folders.set_aside_after(name)))
         dist.broadcast_object_list(aside)
         return list(aside[0])
+
+    def wait_for_pruning(self) -> None:
+        """Wait until checkpoints that are not kept are removed, which rank 0 does."""
+        self._writer.submit(lambda: None).result()
 
     def resolve(self, name: str) -> Path:
         """The folder that ``latest``, ``best`` or a checkpoint's name stands for."""
@@ -143,7 +197,8 @@ class Checkpoints:
         }
         write_json(partial / _INDEX_FILE, index)
         self.folders.point(self.folders.publish(partial), best=best)
-        self.folders.prune(self.keep)
+        # Removing gigabytes takes a while; what a failure leaves, the next save removes.
+        self._writer.submit(self.folders.prune, self.keep)
 
     def _verify(self, place: Path, files: list[StoredFile]) -> None:
         """Hash every file once: each rank its share of them; all ranks learn of a difference."""
@@ -199,6 +254,33 @@ class Checkpoints:
                     )
 
 
+def read_checked(place: Path) -> TrainState:
+    """Compare every file of a checkpoint with its hash, without any rank; the state of the run.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        files, stored = _read_index(place)
+        verify(place, files)
+        return TrainState(**stored["train"])
+    except (DamagedError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
+
+
+class _Save(NamedTuple):
+    """A save that has begun: where, of which state, whether it is the best, and this rank's part of it."""
+
+    place: Path
+    state: TrainState
+    best: bool
+    written: Future[StoredFile]
+
+
+def _unsaved(place: Path, failure: _FailedError) -> UserError:
+    return UserError(f"{place}: the checkpoint could not be saved: {failure}; earlier checkpoints are untouched")
+
+
 def _write_rank(folder: Path, blocks: list[Block]) -> StoredFile:
     return write_blocks(folder, f"rank-{dist.get_rank():05d}.safetensors", blocks)
 
@@ -232,8 +314,8 @@ def _on_main(action: Callable[[], Any]) -> None:
     if dist.get_rank() == 0:
         try:
             action()
-        except OSError as error:
-            reason = [error.strerror or str(error)]
+        except (OSError, DamagedError) as error:
+            reason = [_reason(error)]
     dist.broadcast_object_list(reason)
     if reason[0] is not None:
         raise _FailedError(reason[0])
@@ -244,10 +326,14 @@ def _all_gathered(action: Callable[[], StoredFile]) -> list[StoredFile]:
     outcome: StoredFile | str
     try:
         outcome = action()
-    except OSError as error:
-        outcome = error.strerror or str(error)
+    except (OSError, DamagedError) as error:
+        outcome = _reason(error)
     outcomes: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(outcomes, outcome)
     if failed := [text for text in outcomes if isinstance(text, str)]:
         raise _FailedError(failed[0])
     return outcomes
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -21,6 +21,7 @@ def table_blocks(table: ItemTable) -> list[Block]:
     return [
         Block(f"table/{name}", shard.row_offset, shard.column_offset, num_columns, shard.values)
         for name, num_columns, shard in table.state_shards()
+        if len(shard.values)
     ]
 
 
@@ -46,14 +47,6 @@ def candidate_blocks(store: CandidateStore | None) -> list[Block]:
         return []
     values = store.values()
     return [Block("candidates/items", store.first_row, 0, values.shape[1], values)] if len(values) else []
-
-
-def clone(blocks: list[Block]) -> list[Block]:
-    """Copies in host memory, so that training may go on while they are written."""
-    return [
-        Block(b.name, b.first_row, b.first_column, b.num_columns, b.values.detach().to("cpu", copy=True))
-        for b in blocks
-    ]
 
 
 def signature(engine: Any, table: ItemTable, catalogue: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ class TrainState:
     """Where a run stands.
 
     Attributes:
-        step: updates done.
+        step: steps done.
+        skipped: how many of them left their update out, because a loss or gradient was not finite.
         epoch: epoch that the next batch belongs to, from 0.
         step_in_epoch: batches of that epoch already trained on.
         best: the best validation so far: metric, value, step and epoch; empty before the first one.
@@ -29,6 +30,7 @@ class TrainState:
     weighter: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
+    skipped: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

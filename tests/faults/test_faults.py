@@ -1,0 +1,37 @@
+"""A few faults done to real trainings; ``unigrf chaos`` does all of them, many times over."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from unigrf_dist.chaos.faults import FAULTS, Workshop
+from unigrf_dist.chaos.flips import flip_bits, read_checkpoint, read_data
+from unigrf_dist.chaos.training import make_workshop
+from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    folder = tmp_path_factory.mktemp("faults")
+    return Workshop(make_workshop(folder, seed=3), folder, random.Random(3))
+
+
+@pytest.mark.parametrize("fault", ["kill-while-saving", "stop-rank", "interrupt", "unwritable"])
+def test_a_fault_comes_to_what_is_promised(work: Workshop, fault: str) -> None:
+    outcome = FAULTS[fault](work)
+    assert outcome.passed, outcome
+
+
+def test_a_lost_rank_is_left_out_and_every_user_is_still_trained_once(work: Workshop) -> None:
+    outcome = FAULTS["elastic"](work)
+    assert outcome.passed, outcome
+
+
+def test_every_flipped_bit_is_told_or_changes_nothing(work: Workshop) -> None:
+    work.reference(2)
+    checkpoint = CheckpointFolders(work.folder / "reference-2").resolve(LATEST)
+    scratch = work.folder / "flipped"
+    assert flip_bits(checkpoint, scratch, read_checkpoint, flips=60, seed=1) == (60, [])
+    assert flip_bits(work.folder / "data", scratch, read_data, flips=60, seed=2) == (60, [])
