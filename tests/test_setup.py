@@ -156,7 +156,7 @@ def test_no_python_at_all_is_told_in_words(machine: Machine) -> None:
 
 def test_make_alone_lists_the_targets(machine: Machine) -> None:
     listed = [line.split()[0] for line in machine.make().stdout.splitlines()]
-    assert listed == ["help", "setup", "demo", "test", "lint", "docs", "mutants", "clean"]
+    assert listed == ["help", "setup", "demo", "test", "lint", "docs", "mutants", "gpu", "chaos", "clean"]
 
 
 def preflight(**environment: str) -> subprocess.CompletedProcess[str]:

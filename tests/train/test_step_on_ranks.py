@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from tests.spawn import run_ranks
 from tests.train.small_run import NUM_USERS, global_batch, join, small_config, small_step, whole_weights
-from unigrf_dist.errors import UserError
+from unigrf_dist.train.signals import Signals
 from unigrf_dist.train.step import _Reduction
 
 LENGTHS = [5, 1, 0, 7, 2, 4]
@@ -28,7 +26,7 @@ CHANGES = {
     "deepspeed__optimizer": {"type": "AdamW", "params": {"lr": 0.1, "eps": 1.0}},
     "deepspeed__gradient_clipping": 0.0,
 }
-FIELDS = ("loss", "losses", "weights", "grad_norms", "exact_norms", "enhancer_counts", "num_events", "stop_asked")
+FIELDS = ("loss", "losses", "weights", "grad_norms", "exact_norms", "enhancer_counts", "num_events", "signals")
 
 
 def stepped(shares: list[list[int]]) -> tuple[list[dict[str, Tensor]], list[Tensor], dict[str, Tensor]]:
@@ -39,15 +37,15 @@ def stepped(shares: list[list[int]]) -> tuple[list[dict[str, Tensor]], list[Tens
     step.weighter.observe = lambda *given: observed.append(given)
     for number in range(STEPS):
         users = global_batch(number, LENGTHS)
-        outcome = step(join([users[user] for user in mine]), number, epoch=number, stop_asked=0 in mine)
+        outcome = step(join([users[user] for user in mine]), number, epoch=number, signals=Signals(stop=0 in mine))
         said.append({name: getattr(outcome, name).clone() for name in FIELDS})
         # Of the step itself, and global: that both are makes the weights of all ranks equal.
         ((losses, grad_norms),) = observed
         assert torch.equal(losses, outcome.losses)
         assert torch.equal(grad_norms, outcome.grad_norms)
         observed.clear()
-        state, candidates = step.candidates.state(), torch.zeros(NUM_USERS, 5, dtype=torch.int32)
-        candidates[state["users"]] = state["items"]
+        candidates = torch.zeros(NUM_USERS, 5, dtype=torch.int32)
+        candidates[step.candidates.user_ids] = step.candidates.values()
         dist.all_reduce(candidates)
         kept.append(candidates[: len(LENGTHS)])
     return said, kept, whole_weights(step)
@@ -64,7 +62,7 @@ def test_two_ranks_say_and_do_what_one_does() -> None:
     assert [bool(of_step["enhancer_counts"].any()) for of_step in said] == [False, False, True]
     for of_step in said:
         assert of_step["num_events"] == sum(LENGTHS)
-        assert of_step["stop_asked"] == 1
+        assert of_step["signals"].tolist() == [1, 0, 0, 0]
     for their_said, their_kept, their_weights in run_ranks(2, stepped, TWO):
         for ours, theirs in zip(said, their_said, strict=True):
             for name in FIELDS:
@@ -73,29 +71,6 @@ def test_two_ranks_say_and_do_what_one_does() -> None:
             assert torch.equal(theirs, ours)
         for name, value in weights.items():
             assert_near(their_weights[name], value, name)
-
-
-def diverged(reason: str) -> str:
-    step: Any = small_step(small_config())
-    batch = join(global_batch(0, [3, 2]))
-    if reason == "dense":
-        step.engine.module.head_bias.data.fill_(math.nan)
-    before = {name: value.clone() for name, value in step.engine.module.named_parameters()}
-    if reason == "none":
-        step(replace(batch, item_ids=batch.item_ids * 0), 7)
-        return ""
-    with pytest.raises(UserError, match="not finite") as error:
-        step(batch, 7)
-    after = dict(step.engine.module.named_parameters())
-    assert all(torch.equal(after[name].nan_to_num(), value.nan_to_num()) for name, value in before.items())
-    return str(error.value)
-
-
-def test_a_loss_that_is_not_finite_ends_the_run_before_anything_moves() -> None:
-    (text,) = run_ranks(1, diverged, "dense")
-    assert text.startswith("step 7: the losses are {'loss_retrieval': ")
-    assert "'loss_ranking': nan" in text
-    assert run_ranks(1, diverged, "none") == [""]
 
 
 def test_a_sum_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,6 @@ EQUIVALENT: dict[str, str] = {
     _FIXED + "exact_norms: 65536 -> (65537)": "the size of a block changes no bit",
     _FIXED + "exact_norms: 1 -> (2)": "a width of 1 or 2 gets all bits either way",
     _FIXED + "_by_blocks: 1 -> (2)": "a block behind the last row is empty",
-    "unigrf_dist/objective/pairs.py::next_item_pairs: 0 -> (-1)": "without events there is nothing to clamp",
     "unigrf_dist/objective/negative_mask.py::_word_and_bit: 1 -> (2) #2": "any column below 0 means none",
     "unigrf_dist/evaluate/scorer.py::ModelScorer.score_users: bool(scores.valid.all()) -> (scores.valid.all())": (
         "`not` makes the same of it"
@@ -174,7 +173,6 @@ EQUIVALENT: dict[str, str] = {
     "unigrf_dist/model/flops.py::attention_flops: float((tokens**2).sum()) -> ((tokens ** 2).sum())": (
         "numpy's float64 is a float"
     ),
-    "unigrf_dist/model/hstu.py::HSTUBlock.forward: 0 -> (1)": "without a seed nothing is dropped",
     _JSON_FILE + "write_metrics: 1 -> (0)": "white space of a JSON file",
     _JSON_FILE + "write_metrics: 1 -> (2)": "white space of a JSON file",
     _JSON_FILE + 'read_metrics: file.read_text(encoding="utf-8") -> (file.read_text())': _UTF_8,
@@ -191,8 +189,6 @@ EQUIVALENT: dict[str, str] = {
     "(users.repeat_interleave(batch.prior_offsets.diff()))": "the size spares CUDA a wait",
     _SEEN + "0 -> (-1)": "before the only one of a list is before its last",
     _STEP + "<module>: 4096 -> (4095)": "more than a step has masks, too",
-    _STEP + '_refuse_non_finite: torch._assert_async(finite, "a task\'s loss is not finite") -> '
-    '(torch._assert_async("a task\'s loss is not finite", finite))': "only called on CUDA",
     _SIDE + "FeatureLookup._mean: 0 -> (-1)": "the only column",
     "unigrf_dist/model/cpu_adam.py::_LookupWithUpdate.backward: 0 -> (-1)": "there is one output",
     "unigrf_dist/model/tables.py::_joined: 0 -> (-1)": "of one part",

@@ -14,7 +14,7 @@ from unigrf_dist.chaos.training import STEPS, Training, log_of
 from unigrf_dist.chaos.weights import Matrices, final_weights, is_equal, largest_difference
 
 _STOPPED = 130
-_TIMEOUT_SECONDS = 20
+_TIMEOUT_SECONDS = 30
 # Runs on other numbers of ranks add in another order.
 _ROUNDING = 1e-4
 _RESUME = ["--resume"]

@@ -42,46 +42,19 @@ def test_writes_follow_each_other_without_a_read() -> None:
     kept.write(torch.tensor([0]), torch.tensor([[1, 2]]))
     kept.write(torch.tensor([1]), torch.tensor([[3, 4]]))
     kept.write(torch.tensor([0]), torch.tensor([[5, 6]]))
-    assert kept.state()["items"].tolist() == [[5, 6], [3, 4]]
-    assert kept.state()["users"].tolist() == [0, 1]
+    assert kept.values().tolist() == [[5, 6], [3, 4]]
+    assert kept.user_ids.tolist() == [0, 1]
 
 
 def test_what_is_kept_is_small_and_what_is_read_are_item_ids() -> None:
     kept = store([2])
     kept.write(torch.tensor([2]), torch.tensor([[1, 2]]))
     assert kept.read(torch.tensor([2])).dtype == torch.int64  # type: ignore[union-attr]
-    assert kept.state()["items"].dtype == torch.int32
-
-
-def test_a_run_with_more_or_fewer_candidates_takes_over_what_it_has_room_for() -> None:
-    first = store([0, 1])
-    first.write(torch.tensor([0, 1]), torch.tensor([[1, 2], [3, 4]]))
-    for number, expected in ((3, [[1, 2, NO_ITEM], [3, 4, NO_ITEM]]), (1, [[1], [3]])):
-        taken = store([0, 1], candidates=number)
-        taken.load(first.state())
-        assert taken.state()["items"].tolist() == expected
-
-
-def test_nothing_is_taken_over_where_either_side_has_no_users() -> None:
-    kept = store([4])
-    kept.write(torch.tensor([4]), torch.tensor([[1, 2]]))
-    empty = store([])
-    empty.load(kept.state())
-    kept.load(empty.state())
-    assert kept.state()["items"].tolist() == [[1, 2]]
-    assert empty.state()["items"].shape == (0, 2)
+    assert kept.values().dtype == torch.int32
 
 
 def test_filling_gives_every_user_items_of_the_catalogue() -> None:
     kept = store(list(range(500)))
     kept.fill(3)
-    assert kept.state()["items"].unique().tolist() == [0, 1, 2]
+    assert kept.values().unique().tolist() == [0, 1, 2]
     assert kept.read(torch.tensor([0, 499])) is not None
-
-
-def test_users_beyond_this_ranks_last_are_left_to_others() -> None:
-    everyone = store([0, 4, 8, 9])
-    everyone.write(torch.tensor([0, 4, 8, 9]), torch.tensor([[1, 2], [3, 4], [5, 6], [7, 8]]))
-    taken = store([4, 5])
-    taken.load(everyone.state())
-    assert taken.state()["items"].tolist() == [[3, 4], [NO_ITEM, NO_ITEM]]
