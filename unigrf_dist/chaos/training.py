@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 
 from unigrf_dist.ranks.lost import children, is_rank
 
-NUM_USERS, BATCH_USERS, EPOCHS = 300, 64, 24
+NUM_USERS, BATCH_USERS, EPOCHS = 300, 64, 60
 STEPS = EPOCHS * -(-NUM_USERS // BATCH_USERS)
 _START_SECONDS = 180.0
 _CONFIG: dict[str, Any] = {
@@ -32,7 +33,7 @@ _CONFIG: dict[str, Any] = {
         "epochs": EPOCHS,
         "global_batch_users": BATCH_USERS,
         "log_every_steps": 1,
-        "checkpoint_every": "4 steps",
+        "checkpoint_every": "10 steps",
         "selection": {"every": f"{EPOCHS} epochs"},
     },
     "deepspeed": {
@@ -88,15 +89,15 @@ class Training:
         return max((record["step"] for record in log_of(self.run) if record["kind"] == "step"), default=0)
 
     def wait_for_step(self, step: int) -> None:
-        """Wait until ``step`` steps are done, or the training has ended.
+        """Wait until ``step`` steps are done.
 
         Raises:
-            TimeoutError: neither happened.
+            RuntimeError: the training has ended before, or comes to no step.
         """
         deadline = time.monotonic() + _START_SECONDS
-        while self.process.poll() is None and self.steps < step:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.run}: step {self.steps} after {_START_SECONDS:.0f} s")
+        while self.steps < step:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.run}: ended or hangs before step {step}: {self.said()[-1000:]}")
             time.sleep(0.02)
 
     def ranks(self) -> list[psutil.Process]:
@@ -107,9 +108,11 @@ class Training:
 
     def kill_all(self) -> None:
         """SIGKILL to the command, the launcher and all ranks at once."""
-        everyone = [*children(self.process.pid)]
-        for process in [psutil.Process(self.process.pid), *everyone]:
-            process.kill()
+        below = children(self.process.pid)
+        self.process.kill()
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
 
     def signal(self, number: signal.Signals) -> None:
