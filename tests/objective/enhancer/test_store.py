@@ -57,10 +57,10 @@ def test_what_is_kept_is_small_and_what_is_read_are_item_ids() -> None:
 
 
 def test_a_run_with_more_or_fewer_candidates_takes_over_what_it_has_room_for() -> None:
-    first = store([0, 1])
-    first.write(torch.tensor([0, 1]), torch.tensor([[1, 2], [3, 4]]))
-    for number, expected in ((3, [[1, 2, NO_ITEM], [3, 4, NO_ITEM]]), (1, [[1], [3]])):
-        taken = store([0, 1], candidates=number)
+    first = store([0, 1, 2])
+    first.write(torch.tensor([0, 1, 2]), torch.tensor([[1, 2], [3, 4], [5, 6]]))
+    for number, expected in ((3, [[1, 2, NO_ITEM], [3, 4, NO_ITEM], [5, 6, NO_ITEM]]), (1, [[1], [3], [5]])):
+        taken = store([0, 1, 2], candidates=number)
         taken.load(first.state())
         assert taken.state()["items"].tolist() == expected
 
