@@ -73,6 +73,14 @@ def test_top_k_scores_are_dot_products_or_cosines(normalize: bool) -> None:
         assert row_scores == pytest.approx([plain[i] / length for i in row_ids], abs=tolerance)
 
 
+@pytest.mark.parametrize("factor", [2.0**-60, 2.0**-20, 2.0**60])
+def test_a_querys_length_changes_no_rank(factor: float) -> None:
+    items, some = table(), queries(20)
+    vectors, *rest = ragged(some)
+    ranks = catalogue(items).target_ranks(vectors * factor, *rest)
+    assert ranks.tolist() == [plain_rank(items, query, normalize=True) for query in some]
+
+
 def test_top_k_fills_up_with_nothing_when_too_few_items_are_left() -> None:
     vectors, _, seen, offsets = ragged([Query(torch.ones(DIM), 0, list(range(NUM_ITEMS - 2)))])
     ids, scores = catalogue(table()).top_k(vectors, 4, seen, offsets)

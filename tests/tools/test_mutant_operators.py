@@ -76,7 +76,7 @@ def test_what_is_left_alone(source: str) -> None:
     assert mistakes(source) == []
 
 
-@pytest.mark.parametrize("call", ["f(device=d)", "zip(strict=True)", "max(a, b)"])
+@pytest.mark.parametrize("call", ["f(device=d)", "zip(strict=True)", "max(a, b)", "f(a, a)"])
 def test_a_mistake_that_nobody_could_see_is_not_made(call: str) -> None:
     assert mistakes(f"x = {call}", "dropped keyword") == []
     assert mistakes(f"x = {call}", "swapped arguments") == []

@@ -223,6 +223,8 @@ def _other_arguments(node: ast.Call) -> _Mistakes:
     if any(isinstance(each, ast.Starred) for each in node.args) or _name_of(node.func) in _SYMMETRIC:
         return
     for index in range(len(node.args) - 1):
+        if ast.unparse(node.args[index]) == ast.unparse(node.args[index + 1]):
+            continue
         changed = copy.deepcopy(node)
         changed.args[index : index + 2] = reversed(changed.args[index : index + 2])
         yield "swapped arguments", node, changed

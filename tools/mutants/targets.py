@@ -198,10 +198,23 @@ EQUIVALENT: dict[str, str] = {
     "unigrf_dist/evaluate/bootstrap.py::Bootstrap._resamples: max(num_users, 1) -> (num_users)": (
         "where there are no users, nothing is resampled"
     ),
+    'unigrf_dist/evaluate/table.py::result_table: table.add_column(f"{level:.0%} interval", justify="right", '
+    "style=\"dim\", no_wrap=True) -> (table.add_column(f'{level:.0%} interval', justify='right', no_wrap=True))": (
+        "a colour"
+    ),
+    _METRICS + "_bin_of: torch.zeros(0, dtype=torch.int64) -> (torch.zeros(0))": "bins of nobody",
     _STATISTICS + "<module>: 40 -> (41)": "longer than any sequence, too",
     _STATISTICS + "<module>: 40 -> (39)": "longer than any sequence, too",
-    _STATISTICS + "training_statistics: torch.zeros(num_tasks, 2, 2, dtype=torch.int64) -> "
-    "(torch.zeros(num_tasks, 2, 2, dtype=torch.int64))": "both are 2",
+    _STATISTICS + "previous_labels: 1 -> (0)": "then the first event's label is missing, which says the same",
+    "unigrf_dist/objective/negatives.py::NegativeSource._samples: torch.randint(self.num_items, (count,), "
+    "generator=generator).to(self.device) -> (torch.randint(self.num_items, (count,), generator=generator))": (
+        "drawn on the CPU, where they stay without a GPU"
+    ),
+    "unigrf_dist/objective/negatives.py::NegativeSource._log_q.log_q: 1 - 1e-12 -> (1 + 1e-12)": (
+        "an item of every event is expected once, with or without the bound"
+    ),
+    "unigrf_dist/model/cpu_adam.py::CpuAdamTable.get_optimizer_state: 0 -> (-1)": "Adagrad has one moment",
+    "unigrf_dist/model/tables.py::_joined: 1 -> (0)": "of one part, a copy",
     _STATISTICS + "previous_labels: 0 -> (-1) #2": "what follows makes nothing of nothing",
     _DESCENT + "0 -> (-1)": "the first dimension of a vector is its last",
 }
