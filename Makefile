@@ -46,7 +46,8 @@ endif
 	@$(IN_VENV) unigrf doctor
 	@touch $@
 
-demo: runs/demo/report.html  ## make data, train on 2 ranks, evaluate, write a report
+demo: runs/demo/report.html  ## make data, train on 2 ranks, evaluate, write a report, recommend
+	@$(IN_VENV) unigrf recommend --run runs/demo --user 1 --user 2 --user 3 --k 5
 	@echo "the demo's data: data/demo; its run: runs/demo; look at $<"
 
 data/demo/manifest.json: | $(STAMP)

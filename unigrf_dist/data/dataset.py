@@ -204,6 +204,18 @@ class RowGroupReader:
             raise self._unreadable(shard, f"row group {group}: {error}") from error
         return sequences
 
+    def raw_user_ids(self, shard: int) -> pa.Array:
+        """``[U]`` int64 or string, raw ids of the users of a shard, in the order of their dense ids.
+
+        Raises:
+            UserError: the shard cannot be read, or does not match the manifest.
+        """
+        file = self._shard(shard)
+        try:
+            return file.read(columns=["raw_user_id"], use_threads=False).column(0).combine_chunks()
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(shard, _first_line(error)) from error
+
     @staticmethod
     def _codes(table: pa.Table, features: Sequence[str]) -> NDArray[np.int32] | None:
         """``[U, F]`` int32 codes of the users."""

@@ -30,6 +30,22 @@ class _Queries:
     own: slice
 
 
+@dataclass(frozen=True)
+class Found:
+    """The ``k`` best items of ``n`` queries, best first; equal scores by lowest id.
+
+    Attributes:
+        ids: ``[n, k]`` int64; -1 where fewer than ``k`` items are left.
+        scores: ``[n, k]`` float64, dot product, or cosine when normalised; -inf where there is no item.
+        log_probabilities: ``[n, k]`` float64, natural logarithm of each item's share in a softmax over all items
+            that were not excluded; NaN where there is no item at all, -inf where there is none at this place.
+    """
+
+    ids: Tensor
+    scores: Tensor
+    log_probabilities: Tensor
+
+
 class ShardedCatalogue:
     """All items as candidates. Every method is collective: all ranks call it, with any number of queries.
 
@@ -121,19 +137,47 @@ class ShardedCatalogue:
             ids ``[n, k]`` int64 and scores ``[n, k]`` float64 (dot product, or cosine when normalised). Where
             fewer than ``k`` items are left, id -1 with score -inf.
         """
+        found = self.search(queries, k, exclude_item_ids, exclude_offsets, temperature=1.0)
+        return found.ids, found.scores
+
+    @torch.no_grad()
+    def search(
+        self,
+        queries: Tensor,
+        k: int,
+        exclude_item_ids: Tensor,
+        exclude_offsets: Tensor,
+        *,
+        temperature: float,
+        allowed: Tensor | None = None,
+    ) -> Found:
+        """As ``top_k``, and what a softmax over all items that are not excluded makes of the scores.
+
+        Args:
+            queries, k, exclude_item_ids, exclude_offsets: as in ``top_k``.
+            temperature: the scores are divided by it in the softmax, as in the loss.
+            allowed: ``[num_items]`` bool, the items that may appear at all, the same on every rank; None for all.
+        """
         everyone = self._gather(queries)
         excluded = self._hidden_items(everyone, exclude_item_ids, exclude_offsets)
+        unit = self._query_unit(everyone.norms)[:, None]  # [Q, 1]
         best = RunningTopK(everyone.norms.numel(), k, queries.device)
+        mass = torch.full_like(everyone.norms, -torch.inf)
         for first, scores in self._items.chunks(everyone.fixed):
             excluded.hide(first, scores)
+            if allowed is not None:
+                scores.masked_fill_(~allowed[first : first + scores.shape[1]], -torch.inf)
             best.add(first, scores)
+            mass = torch.logaddexp(mass, (_values(scores, unit) / temperature).logsumexp(1))
         scores, ids = best.scores, best.ids
         if not self._items.split_by_columns:
             lists = [torch.cat(self._ranks.gather_rows(each[None])) for each in (scores, ids)]
             scores, ids = merge_top_k(*lists)
+            mass = torch.cat(self._ranks.gather_rows(mass[None])).logsumexp(0)
         own = everyone.own
         scores, ids = scores[own], ids[own].masked_fill(scores[own] == -torch.inf, NOTHING)
-        return ids, from_fixed_point(scores) * self._query_unit(everyone.norms[own])[:, None]
+        values = _values(scores, unit[own])
+        return Found(ids, values, values / temperature - mass[own, None])
 
     def _gather(self, queries: Tensor) -> _Queries:
         parts = self._ranks.gather_rows(queries)
@@ -158,6 +202,11 @@ class ShardedCatalogue:
         rows = own.repeat_interleave(offsets.to(device).diff())
         gathered = (torch.cat(self._ranks.gather_rows(each)) for each in (item_ids.to(device), rows))
         return _HiddenItems(*gathered)
+
+
+def _values(scores: Tensor, unit: Tensor) -> Tensor:
+    """Scores as numbers; what is hidden stays at -inf, also for a query of zeros, whose unit is 0."""
+    return torch.where(scores == -torch.inf, scores, from_fixed_point(scores) * unit)
 
 
 class _HiddenItems:

@@ -196,15 +196,24 @@ class UniGRF(nn.Module):
         # module that runs twice in a step.
         indices = torch.cat([layout.positions, batch.lengths.clamp_max(self.positions.num_embeddings - 1)])
         positions, next_positions = self.positions(indices).split([batch.num_events, batch.num_users])
-        item_tokens = items.to(positions.dtype) * self.item_scale + positions  # [E, D]
-        behaviour_tokens = self.behaviours(batch.behaviours) + (
-            item_tokens if self.behaviours_carry_items else positions
-        )
-        candidate_tokens = None if candidates is None else self._candidate_tokens(candidates, next_positions)
-        tokens = pack(item_tokens, behaviour_tokens, candidate_tokens, layout.order)  # [T, D]
+        event_tokens = self.event_tokens(items, batch, positions)
+        candidate_tokens = None if candidates is None else self.candidate_tokens(candidates, next_positions)
+        tokens = pack(*event_tokens, candidate_tokens, layout.order)  # [T, D]
         if seed is not None:
             tokens = seeded_dropout(tokens, dropout=self.dropout, seed=seed, implementation=self.kernel)
         return self.backbone(tokens, layout, seed)
+
+    def event_tokens(self, items: Tensor, batch: JaggedBatch, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """``[E, D]`` tokens of the events' items and of their behaviours, from ``[E, D]`` items and positions."""
+        item_tokens = items.to(positions.dtype) * self.item_scale + positions
+        carried = item_tokens if self.behaviours_carry_items else positions
+        return item_tokens, self.behaviours(batch.behaviours) + carried
+
+    def candidate_tokens(self, candidates: Candidates, positions: Tensor) -> Tensor:
+        """``[B C, D]``: candidates stand at the position of the user's next item, and get no gradient."""
+        vectors = candidates.vectors if candidates.side is None else candidates.vectors + candidates.side
+        vectors = vectors.to(positions.dtype) * self.item_scale
+        return (vectors + positions[:, None]).detach().flatten(0, 1)
 
     def count_positions(self, batch: JaggedBatch) -> Tensor:
         """``[2]`` fp32, next-item pairs (soft positives not counted) and labels behind the sums of ``batch``."""
@@ -214,12 +223,6 @@ class UniGRF(nn.Module):
     def last_shared_parameters(self) -> list[nn.Parameter]:
         """Parameters of the last block, which both tasks read."""
         return list(self.backbone.blocks[-1].parameters())
-
-    def _candidate_tokens(self, candidates: Candidates, positions: Tensor) -> Tensor:
-        """``[B C, D]``: candidates stand at the position of the user's next item, and get no gradient."""
-        vectors = candidates.vectors if candidates.side is None else candidates.vectors + candidates.side
-        vectors = vectors.to(positions.dtype) * self.item_scale
-        return (vectors + positions[:, None]).detach().flatten(0, 1)
 
     def _enhancer_targets(
         self, hidden: Tensor, layout: TokenLayout, batch: JaggedBatch, candidates: Candidates | None

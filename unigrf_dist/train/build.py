@@ -10,7 +10,6 @@ import torch
 from unigrf_dist.config import Config
 from unigrf_dist.data import Dataset, open_dataset
 from unigrf_dist.evaluate.engine_scorer import EngineScorer
-from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
@@ -19,6 +18,7 @@ from unigrf_dist.ranks.progress import reached
 from unigrf_dist.ranks.runtime import Runtime
 from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
 from unigrf_dist.train.engine import build_engine
+from unigrf_dist.train.feature_codes import side_features
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,3 @@ def build_parts(
     reached("ready to train or evaluate")
     scorer = EngineScorer(config, engine, table, labels)
     return Parts(config, runtime, dataset, engine, table, scorer, phases)
-
-
-def side_features(config: Config, dataset: Dataset, device: torch.device) -> SideFeatures:
-    """The side features that the configuration names, all of which the data set has."""
-    of_users = dataset.manifest.features_of("user")
-    return SideFeatures(
-        {name: dataset.item_feature(name) for name in config.model.item_features},
-        {name: of_users[name].cardinality for name in config.model.user_features},
-        device,
-    )

@@ -26,19 +26,16 @@ from unigrf_dist.train.checkpoints.blocks import (
     DamagedError,
     StoredFile,
     read_blocks,
-    read_json,
     sha256,
     verify,
     write_blocks,
     write_json,
 )
 from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
+from unigrf_dist.train.checkpoints.index import FORMAT, INDEX_FILE, STATE_FILE, read_index, refuse_other_model
 from unigrf_dist.train.checkpoints.staging import Staging
 from unigrf_dist.train.checkpoints.state import TrainState
 from unigrf_dist.train.dense_state import dense_state_template, read_dense_state, write_dense_state
-
-FORMAT = 2
-_STATE_FILE, _INDEX_FILE = "state.json", "index.json"
 
 
 class Checkpoints:
@@ -143,8 +140,9 @@ class Checkpoints:
         """
         place = self.folders.resolve(name)
         try:
-            files, stored = _read_index(place)
-            self._refuse_other_model(place, stored["model"])
+            files, stored = read_index(place)
+            own = contents.signature(self.engine, self.table, self.catalogue)
+            refuse_other_model(place, stored["model"], own)
             state = TrainState(**stored["train"])
             self._verify(place, files)
             dense = self._read(place, files, with_candidates=not weights_only and stored["order"] == self.order)
@@ -188,14 +186,14 @@ class Checkpoints:
 
     def _publish(self, partial: Path, stored: list[StoredFile], state: TrainState, best: bool) -> None:
         model = contents.signature(self.engine, self.table, self.catalogue)
-        write_json(partial / _STATE_FILE, {"model": model, "train": state.to_json(), "order": self.order})
+        write_json(partial / STATE_FILE, {"model": model, "train": state.to_json(), "order": self.order})
         index = {
             "format": FORMAT,
             "step": state.step,
-            "state_sha256": sha256(partial / _STATE_FILE),
+            "state_sha256": sha256(partial / STATE_FILE),
             "files": [file.to_json() for file in stored],
         }
-        write_json(partial / _INDEX_FILE, index)
+        write_json(partial / INDEX_FILE, index)
         self.folders.point(self.folders.publish(partial), best=best)
         # Removing gigabytes takes a while; what a failure leaves, the next save removes.
         self._writer.submit(self.folders.prune, self.keep)
@@ -232,27 +230,6 @@ class Checkpoints:
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = state.learning_rate
 
-    def _refuse_other_model(self, place: Path, stored: dict[str, Any]) -> None:
-        own = contents.signature(self.engine, self.table, self.catalogue)
-        if stored["items"] != own["items"]:
-            raise UserError(
-                f"{place}: checkpoint of another model: its item table is {stored['items']}, "
-                f"the configuration and data give {own['items']}"
-            )
-        if stored["catalogue"] != own["catalogue"]:
-            raise UserError(
-                f"{place}: checkpoint of other data: its items are not those of data.path; "
-                "name the data set it was trained on (--set data.path=…)"
-            )
-        for part in ("features", "dense"):
-            theirs, ours = stored[part], own[part]
-            for name in sorted(set(theirs) | set(ours)):
-                if theirs.get(name) != ours.get(name):
-                    raise UserError(
-                        f"{place}: checkpoint of another model: {name} is {theirs.get(name) or 'absent'} there, "
-                        f"{ours.get(name) or 'absent'} here; use the configuration it was trained with"
-                    )
-
 
 def read_checked(place: Path) -> TrainState:
     """Compare every file of a checkpoint with its hash, without any rank; the state of the run.
@@ -261,7 +238,7 @@ def read_checked(place: Path) -> TrainState:
         UserError: it is damaged.
     """
     try:
-        files, stored = _read_index(place)
+        files, stored = read_index(place)
         verify(place, files)
         return TrainState(**stored["train"])
     except (DamagedError, KeyError, TypeError, ValueError) as error:
@@ -283,25 +260,6 @@ def _unsaved(place: Path, failure: _FailedError) -> UserError:
 
 def _write_rank(folder: Path, blocks: list[Block]) -> StoredFile:
     return write_blocks(folder, f"rank-{dist.get_rank():05d}.safetensors", blocks)
-
-
-def _read_index(place: Path) -> tuple[list[StoredFile], dict[str, Any]]:
-    """The files of a checkpoint, and its state.
-
-    Raises:
-        DamagedError: one of the two files is missing or altered, or belongs to another step.
-        UserError: the checkpoint is of another format.
-    """
-    if not (place / _INDEX_FILE).exists() and (place / ".metadata").exists():
-        raise UserError(f"{place}: a checkpoint of version 0.1, which is not read any more; train anew")
-    index = read_json(place / _INDEX_FILE)
-    if index["format"] != FORMAT:
-        raise UserError(f"{place}: a checkpoint of format {index['format']}; this version reads format {FORMAT}")
-    if f"step-{index['step']:08d}" != place.name:
-        raise DamagedError(f"its index is that of step {index['step']}")
-    if sha256(place / _STATE_FILE) != index["state_sha256"]:
-        raise DamagedError(f"{_STATE_FILE} is not the file that was written: its SHA-256 differs")
-    return [StoredFile.from_json(record) for record in index["files"]], read_json(place / _STATE_FILE)
 
 
 class _FailedError(Exception):

@@ -1,0 +1,93 @@
+"""A trained run as one process needs it: configuration, data set, dense model and whole tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unigrf_dist.config import Config, load_config
+from unigrf_dist.data import Dataset, open_dataset
+from unigrf_dist.errors import UserError
+from unigrf_dist.model.side_features import SideFeatures
+from unigrf_dist.model.unigrf import UniGRF
+from unigrf_dist.phases import Phases
+from unigrf_dist.serve.dense_tables import ITEM, DenseTables
+from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, read_blocks, verify
+from unigrf_dist.train.checkpoints.folders import CheckpointFolders
+from unigrf_dist.train.checkpoints.index import read_index, refuse_other_model
+from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
+from unigrf_dist.train.feature_codes import side_features
+from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a checkpoint gives; on the CPU, in fp32.
+
+    Attributes:
+        config: configuration of the run.
+        dataset: the data set whose items the tables hold; its batches carry the model's user features.
+        model: the dense model, in evaluation mode.
+        tables: the tables.
+        checkpoint: name of the checkpoint.
+    """
+
+    config: Config
+    dataset: Dataset
+    model: UniGRF
+    tables: DenseTables
+    checkpoint: str
+
+
+def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> LoadedRun:
+    """Read a checkpoint of a run, whatever ranks and sharding wrote it; every file is compared with its hash.
+
+    Args:
+        run: the run's folder.
+        checkpoint: ``best``, ``latest`` or a checkpoint's name.
+        overrides: ``key=value`` of the configuration.
+
+    Raises:
+        UserError: there is no such run, checkpoint or data set, they do not belong together, or a file is damaged.
+    """
+    run_config(run)  # its error names the run, not a file that is missing
+    config = load_config(run / CONFIG_FILE, overrides)
+    # The run may name Triton, which has no CPU.
+    config = config.model_copy(update={"kernel": "torch"})
+    dataset = open_dataset(config.data.path)
+    labels, targets = task_labels(config, dataset), retrieval_targets(config, dataset)
+    refuse_absent_features(config, dataset)
+    dataset = dataset.with_user_features(config.model.user_features)
+    model = UniGRF(config, labels, num_items=dataset.num_items, phases=Phases(), targets=targets).eval()
+    features = side_features(config, dataset, _CPU)
+    place = CheckpointFolders(run).resolve(checkpoint)
+    own = {
+        "items": [dataset.num_items, config.model.width],
+        "catalogue": dataset.catalogue_fingerprint(),
+        "features": features.cardinalities,
+        "dense": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+    }
+    try:
+        files, stored = read_index(place)
+        refuse_other_model(place, stored["model"], own)
+        verify(place, files)
+        tables = _tables(features, dataset.num_items, config.model.width)
+        parameters = [
+            Block(f"dense/{name}/weight", 0, 0, parameter.numel(), parameter.data.view(1, -1))
+            for name, parameter in model.named_parameters()
+        ]
+        rows = [Block(f"table/{n}/weight", 0, 0, w.shape[1], w) for n, w in tables.weights.items()]
+        read_blocks(place, files, [*parameters, *rows])
+    except (DamagedError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
+    return LoadedRun(config, dataset, model, tables, place.name)
+
+
+def _tables(features: SideFeatures, num_items: int, width: int) -> DenseTables:
+    rows = {ITEM: num_items, **features.cardinalities}
+    return DenseTables({name: torch.zeros(number, width) for name, number in rows.items()}, features)
