@@ -271,7 +271,8 @@ esac
 
 
 TRAIN = "train --config configs/demo.yaml --run runs/demo --ranks 2"
-REST = ["evaluate --run runs/demo --split test --ranks 2", "report --run runs/demo"]
+LISTS = "recommend --run runs/demo --user 1 --user 2 --user 3 --k 5"
+REST = ["evaluate --run runs/demo --split test --ranks 2", "report --run runs/demo", LISTS]
 
 
 def test_the_demo_makes_data_trains_evaluates_and_reports_once(demo: Machine) -> None:
@@ -280,7 +281,7 @@ def test_the_demo_makes_data_trains_evaluates_and_reports_once(demo: Machine) ->
     assert data.startswith("synthesize --out data/demo ")
     assert rest == [TRAIN, *REST]
     second = demo.make("demo")
-    assert (second.returncode, demo.done()) == (0, [])
+    assert (second.returncode, demo.done()) == (0, [LISTS])
     assert "look at runs/demo/report.html" in second.stdout
 
 
