@@ -73,45 +73,43 @@ class Workshop:
     def some_step(self) -> int:
         return self.draws.randint(1, STEPS // 2)
 
+    def begun(self, *options: str) -> Training:
+        """A new run on two ranks, somewhere in its first half."""
+        training = self.train(self.new_run(), 2, *options)
+        training.wait_for_step(self.some_step())
+        return training
+
 
 def kill_rank(work: Workshop) -> Outcome:
     """SIGKILL to one of two ranks: the other ends at once and names it; a resume is bit-equal."""
-    run = work.new_run()
-    training = work.train(run, 2)
-    training.wait_for_step(work.some_step())
+    training = work.begun()
     began = time.monotonic()
     work.draws.choice(training.ranks()).kill()
     training.wait(60)
-    return _resumed_equal("kill one rank", work, run, 2, time.monotonic() - began)
+    return _resumed_equal("kill one rank", work, training.run, 2, time.monotonic() - began)
 
 
 def kill_all(work: Workshop) -> Outcome:
     """SIGKILL to command, launcher and ranks at once; a resume is bit-equal."""
-    run = work.new_run()
-    training = work.train(run, 2)
-    training.wait_for_step(work.some_step())
+    training = work.begun()
     began = time.monotonic()
     training.kill_all()
-    return _resumed_equal("kill everything", work, run, 2, time.monotonic() - began)
+    return _resumed_equal("kill everything", work, training.run, 2, time.monotonic() - began)
 
 
 def kill_while_saving(work: Workshop) -> Outcome:
     """SIGKILL to everything while a checkpoint is written; a resume is bit-equal."""
-    run = work.new_run()
-    training = work.train(run, 2)
-    training.wait_for_step(work.some_step())
+    training = work.begun()
     began = time.monotonic()
-    while training.process.poll() is None and not list((run / "checkpoints").glob("*.partial")):
+    while training.process.poll() is None and not list((training.run / "checkpoints").glob("*.partial")):
         time.sleep(0.001)
     training.kill_all()
-    return _resumed_equal("kill while saving", work, run, 2, time.monotonic() - began)
+    return _resumed_equal("kill while saving", work, training.run, 2, time.monotonic() - began)
 
 
 def kill_launcher(work: Workshop) -> Outcome:
     """SIGKILL to the command alone: its ranks end with it, and a resume is bit-equal."""
-    run = work.new_run()
-    training = work.train(run, 2)
-    training.wait_for_step(work.some_step())
+    training = work.begun()
     ranks, began = training.ranks(), time.monotonic()
     training.process.kill()
     training.process.wait()
@@ -120,7 +118,7 @@ def kill_launcher(work: Workshop) -> Outcome:
     seconds = time.monotonic() - began
     if any(rank.is_running() for rank in ranks):
         return Outcome("kill the launcher", False, seconds, "its ranks train on")
-    return _resumed_equal("kill the launcher", work, run, 2, seconds)
+    return _resumed_equal("kill the launcher", work, training.run, 2, seconds)
 
 
 def change_ranks(work: Workshop) -> Outcome:
@@ -141,36 +139,31 @@ def change_ranks(work: Workshop) -> Outcome:
 
 def stop_rank(work: Workshop) -> Outcome:
     """SIGSTOP to a rank: within the timeout plus 10 s the run ends, and says who is missing."""
-    run, name = work.new_run(), "stop one rank (SIGSTOP)"
-    training = work.train(run, 2, "--set", f"train.timeout_seconds={_TIMEOUT_SECONDS}")
-    training.wait_for_step(work.some_step())
+    name = "stop one rank (SIGSTOP)"
+    training = work.begun("--set", f"train.timeout_seconds={_TIMEOUT_SECONDS}")
     missing, began = work.draws.choice([0, 1]), time.monotonic()
     training.ranks()[missing].suspend()
     status, seconds = training.wait(_TIMEOUT_SECONDS + 40), time.monotonic() - began
     named = [line for line in training.errors() if f"rank {missing}" in line.split("error: ")[-1]]
-    stacks = list((run / "stacks").glob("rank-*.txt"))
+    stacks = list((training.run / "stacks").glob("rank-*.txt"))
     passed = status != 0 and bool(named) and bool(stacks) and seconds <= _TIMEOUT_SECONDS + 10
     return Outcome(name, passed, seconds, named[0] if named else _last_words(training))
 
 
 def interrupt(work: Workshop) -> Outcome:
     """Ctrl-C: one line, saved, status 130; a resume is bit-equal."""
-    run, name = work.new_run(), "Ctrl-C"
-    training = work.train(run, 2)
-    training.wait_for_step(work.some_step())
+    training, name = work.begun(), "Ctrl-C"
     began = time.monotonic()
     training.signal(signal.SIGINT)
     status, seconds = training.wait(60), time.monotonic() - began
     if status != _STOPPED or training.errors() or "asked to stop: saved" not in training.said():
         return Outcome(name, False, seconds, f"status {status}: {_last_words(training)}")
-    return _resumed_equal(name, work, run, 2, seconds)
+    return _resumed_equal(name, work, training.run, 2, seconds)
 
 
 def interrupt_twice(work: Workshop) -> Outcome:
     """Ctrl-C twice: ends at once with status 130."""
-    run, name = work.new_run(), "Ctrl-C twice"
-    training = work.train(run, 2)
-    training.wait_for_step(work.some_step())
+    training, name = work.begun(), "Ctrl-C twice"
     began = time.monotonic()
     for rank in training.ranks():
         rank.suspend()  # so that the first one can't be heeded

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
-from unigrf_dist.ranks.lost import children, is_rank
+from unigrf_dist.ranks.lost import children, ranks_below
 
 NUM_USERS, BATCH_USERS, EPOCHS = 300, 64, 60
 STEPS = EPOCHS * -(-NUM_USERS // BATCH_USERS)
@@ -102,8 +102,7 @@ class Training:
 
     def ranks(self) -> list[psutil.Process]:
         """The rank processes, in the order of their ranks."""
-        below = children(self.process.pid)
-        found = [each for each in below if is_rank(each)]
+        found = ranks_below(self.process.pid)
         return sorted(found, key=lambda each: " ".join(each.cmdline())) or [psutil.Process(self.process.pid)]
 
     def kill_all(self) -> None:

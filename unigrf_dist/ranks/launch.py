@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from unigrf_dist.ranks.lost import LostRanks, children, is_rank
+import psutil
+
+from unigrf_dist.ranks.lost import LostRanks, children, ranks_below
 from unigrf_dist.ranks.orphan import LAUNCHER_VARIABLE, identity
 from unigrf_dist.ranks.runtime import free_port
 
@@ -115,15 +117,15 @@ class _Stopper:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
-        below = children(self._process.pid)
         if self._interrupts > 1:
             self.killed = True
-            for process in below:
-                process.kill()
+            for process in children(self._process.pid):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             self._process.kill()
             return
         # Only the ranks: the deepspeed launcher would end them before they have saved.
-        ranks = [process.pid for process in below if is_rank(process)]
+        ranks = [process.pid for process in ranks_below(self._process.pid)]
         for pid in ranks or [self._process.pid]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

@@ -31,9 +31,8 @@ class LostRanks:
 
     def look(self) -> None:
         """Take note of ranks that have ended; end the others when they outlive them for too long."""
-        for process in children(self._launcher):
-            if process.pid not in self._seen and is_rank(process):
-                self._seen[process.pid] = process
+        for process in ranks_below(self._launcher):
+            self._seen.setdefault(process.pid, process)
         alive = [process for process in self._seen.values() if _runs(process)]
         gone = len(self._seen) - len(alive)
         if not gone or not alive:
@@ -54,12 +53,28 @@ def children(pid: int) -> list[psutil.Process]:
         return []
 
 
-def is_rank(process: psutil.Process) -> bool:
-    """Whether the deepspeed launcher started a process as a rank."""
+def ranks_below(pid: int) -> list[psutil.Process]:
+    """Processes below ``pid`` that the deepspeed launcher started as ranks.
+
+    A program that a rank starts has the rank's command line until it is executed, and is no rank.
+    """
+    below = children(pid)
+    named = {process.pid for process in below if _is_named_rank(process)}
+    return [process for process in below if process.pid in named and _parent(process) not in named]
+
+
+def _is_named_rank(process: psutil.Process) -> bool:
     try:
         return any(word.startswith("--local_rank") for word in process.cmdline())
     except psutil.Error:
         return False
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
 
 
 def _runs(process: psutil.Process) -> bool:

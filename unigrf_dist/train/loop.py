@@ -117,6 +117,8 @@ class Trainer:
             Clock(self._validate_every.minutes),
         )
         self._early = ""
+        # The step before the last one: what it told of saves and clocks; None where that is out of date.
+        self._previous: StepOutcome | None = None
 
     def run(self) -> bool:
         """Train; collective. Returns False when it was asked to stop before the end."""
@@ -139,7 +141,7 @@ class Trainer:
     def _epoch(self) -> bool:
         """Train on what is left of the current epoch, or until an early stop. False when asked to stop."""
         events = torch.zeros((), device=self.runtime.device)
-        previous: StepOutcome | None = None
+        self._previous = None
         for batch in self.stream.epoch(self.state.epoch, start_step=self.state.step_in_epoch):
             outcome = self._train_on(batch)
             events += outcome.num_events
@@ -150,10 +152,10 @@ class Trainer:
             if outcome.exact_norms is not None:
                 self.reporter.exact_norms(self.state.step, self.state.epoch, outcome)
             # One step late, so that the device's queue is not empty while the host waits for the values.
-            told = Signals() if previous is None else Signals.of(previous.signals)
-            if told.stop:
+            told: Signals | None = None if self._previous is None else Signals.of(self._previous.signals)
+            self._previous = outcome
+            if told is not None and told.stop:
                 return False
-            previous = outcome
             self._between_steps(told)
             if self._early:
                 break
@@ -173,13 +175,14 @@ class Trainer:
         self.state.step_in_epoch += 1
         return outcome
 
-    def _between_steps(self, told: Signals) -> None:
+    def _between_steps(self, told: Signals | None) -> None:
         """Complete, validate and save where due; the end of an epoch does so by itself."""
         if self.state.step_in_epoch == self.stream.steps_per_epoch:
             return
-        if self.checkpoints.saving and not told.unwritten:
-            # Every rank had written by the last step.
+        if self.checkpoints.saving and told is not None and not told.unwritten:
+            # Every rank had written by then.
             self._or_warn(self.checkpoints.complete)
+        told = told or Signals()
         best = False
         if told.validate or self._validate_every.at(step=self.state.step):
             best = self._validate()
@@ -228,6 +231,7 @@ class Trainer:
         epochs = self.state.epoch + self.state.step_in_epoch / self.stream.steps_per_epoch
         self.reporter.validation(self.state.step, epochs, result.metrics(), best=best)
         self._validate_clock.restart()
+        self._previous = None
         self.reporter.restart_clock()
         return best
 
@@ -247,6 +251,7 @@ class Trainer:
         self._or_warn(self.checkpoints.complete)
         self._or_warn(lambda: self.checkpoints.begin_save(self.state, best=best))
         self._save_clock.restart()
+        self._previous = None
         self.reporter.restart_clock()
 
     def _or_warn(self, action: Callable[[], object]) -> None:

@@ -157,18 +157,25 @@ class Checkpoints:
         """Name of the checkpoint to go on from; None if the run ended before its first one.
 
         Raises:
-            UserError: there are checkpoints, but none of them is named as the latest.
+            UserError: there are checkpoints, but none of them is named as the latest; or the folder can't be
+                written.
         """
-        _on_main(self.folders.recover)
+        self._tidy(self.folders.recover)
         self.folders.refuse_ambiguous()
         return self.folders.resolve(LATEST).name if self.folders.has(LATEST) else None
 
     def set_aside_after(self, name: str) -> list[str]:
         """Set aside what a run that was rolled back to ``name`` has left behind; what was, by name."""
         aside: list[Any] = [None]
-        _on_main(lambda: aside.__setitem__(0, self.folders.set_aside_after(name)))
+        self._tidy(lambda: aside.__setitem__(0, self.folders.set_aside_after(name)))
         dist.broadcast_object_list(aside)
         return list(aside[0])
+
+    def _tidy(self, action: Callable[[], Any]) -> None:
+        try:
+            _on_main(action)
+        except _FailedError as failure:
+            raise UserError(f"{self.folders.folder}: can't be written: {failure}; make it writable") from failure
 
     def wait_for_pruning(self) -> None:
         """Wait until checkpoints that are not kept are removed, which rank 0 does."""
