@@ -66,7 +66,7 @@ def test_movielens_1m_evaluates_every_user_once(
         stream = EvaluationStream(
             ml_1m,
             split=split,  # type: ignore[arg-type]
-            global_batch_users=300,
+            batch_users=300,
             max_events=200,
             rank=rank,
             world_size=2,

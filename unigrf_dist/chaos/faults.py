@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unigrf_dist.chaos.training import STEPS, Training, log_of
+from unigrf_dist.chaos.training import CHECKPOINT_STEPS, STEPS, Training, log_of
 from unigrf_dist.chaos.weights import Matrices, final_weights, is_equal, largest_difference
 
 _STOPPED = 130
@@ -178,13 +178,15 @@ def unwritable_folder(work: Workshop) -> Outcome:
     """The folder of the checkpoints can't be written: training goes on, with a warning for each attempt."""
     run, name = work.new_run(), "no room for checkpoints"
     training = work.train(run, 2)
-    training.wait_for_step(6)
+    training.wait_for_step(CHECKPOINT_STEPS + 2)
     checkpoints, aside = run / "checkpoints", run / "aside"
+    while not (checkpoints / "latest").exists() and training.process.poll() is None:
+        time.sleep(0.01)
     began = time.monotonic()
     # For root nothing is read-only: a file where the folder was refuses every write.
     checkpoints.rename(aside)
     checkpoints.write_text("")
-    training.wait_for_step(14)
+    training.wait_for_step(3 * CHECKPOINT_STEPS)
     checkpoints.unlink()
     for made in aside.glob("*.partial"):
         shutil.rmtree(made)

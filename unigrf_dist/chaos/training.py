@@ -19,6 +19,7 @@ import yaml
 from unigrf_dist.ranks.lost import children, ranks_below
 
 NUM_USERS, BATCH_USERS, EPOCHS = 300, 64, 60
+CHECKPOINT_STEPS = 10
 STEPS = EPOCHS * -(-NUM_USERS // BATCH_USERS)
 _START_SECONDS = 180.0
 _CONFIG: dict[str, Any] = {
@@ -33,7 +34,7 @@ _CONFIG: dict[str, Any] = {
         "epochs": EPOCHS,
         "global_batch_users": BATCH_USERS,
         "log_every_steps": 1,
-        "checkpoint_every": "10 steps",
+        "checkpoint_every": f"{CHECKPOINT_STEPS} steps",
         "selection": {"every": f"{EPOCHS} epochs"},
     },
     "deepspeed": {
