@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-from unigrf_dist.chaos.faults import FAULTS, Workshop
+from unigrf_dist.chaos.catalogue import FAULTS
 from unigrf_dist.chaos.flips import flip_bits, read_checkpoint, read_data
 from unigrf_dist.chaos.training import make_workshop
+from unigrf_dist.chaos.workshop import REFERENCE, Workshop
 from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
 
 
@@ -30,8 +31,8 @@ def test_a_lost_rank_is_left_out_and_every_user_is_still_trained_once(work: Work
 
 
 def test_every_flipped_bit_is_told_or_changes_nothing(work: Workshop) -> None:
-    work.reference(2)
-    checkpoint = CheckpointFolders(work.folder / "reference-2").resolve(LATEST)
+    work.reference()
+    checkpoint = CheckpointFolders(work.folder / REFERENCE).resolve(LATEST)
     scratch = work.folder / "flipped"
     assert flip_bits(checkpoint, scratch, read_checkpoint, flips=60, seed=1) == (60, [])
     assert flip_bits(work.folder / "data", scratch, read_data, flips=60, seed=2) == (60, [])
