@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -54,20 +55,29 @@ def own_mounts() -> Iterator[Mounts]:
     Raises:
         UserError: the system allows none.
     """
-    user = [] if os.getuid() == 0 else ["--user"]
-    unshare = ["unshare", "--mount", *(["--user", "--map-root-user"] if user else [])]
-    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode != 0:
+    if not mounts_allowed():
         raise UserError("no mount namespace can be made here: leave out the faults full-disk and read-only")
-    keeper = subprocess.Popen([*unshare, "sleep", "infinity"])
+    keeper = subprocess.Popen([*_unshare(), "sleep", "infinity"])
     try:
-        preserve = ["--preserve-credentials"] if user else []
-        enter = ["nsenter", "--target", str(keeper.pid), "--mount", *user, *preserve]
+        user = [] if os.getuid() == 0 else ["--user", "--preserve-credentials"]
+        enter = ["nsenter", "--target", str(keeper.pid), "--mount", *user]
         while os.readlink(f"/proc/{keeper.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
             time.sleep(0.01)
         yield Mounts(keeper.pid, enter)
     finally:
         keeper.kill()
         keeper.wait()
+
+
+def mounts_allowed() -> bool:
+    """Whether this process may make a mount namespace."""
+    if not all(map(shutil.which, ("unshare", "nsenter", "mount"))):
+        return False
+    return subprocess.run([*_unshare(), "true"], capture_output=True, check=False).returncode == 0
+
+
+def _unshare() -> list[str]:
+    return ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
 
 
 def full_disk(work: Workshop) -> Outcome:

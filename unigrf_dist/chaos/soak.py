@@ -55,15 +55,22 @@ def soak_run(work: Workshop, *, steps: int) -> tuple[Outcome, list[Sample]]:
     if status != 0 or last < steps:
         told = f"status {status} at step {last}: {last_words(training)}"
         return Outcome("soak", False, seconds, told), samples
-    # Allocators settle in the first quarter.
-    first = _mean([sample for sample in samples if 1 / 4 <= sample.step / last < 2 / 4])
-    end = _mean([sample for sample in samples if sample.step / last >= 3 / 4])
-    flat = end.memory <= first.memory * (1 + _GROWTH) and end.files <= first.files and end.threads <= first.threads
+    first, end = _quarter(samples, 1, last), _quarter(samples, 3, last)
     told = (
         f"{last:,} steps; second to last quarter: {first.memory / 2**20:.0f} to {end.memory / 2**20:.0f} MiB, "
         f"{first.files} to {end.files} files, {first.threads} to {end.threads} threads"
     )
-    return Outcome("soak", flat, seconds, told), samples
+    return Outcome("soak", not grows(samples, steps=last), seconds, told), samples
+
+
+def grows(samples: list[Sample], *, steps: int) -> list[str]:
+    """Names of what a run of ``steps`` steps holds more of in its last quarter than in its second.
+
+    In the first quarter allocators and caches settle.
+    """
+    first, end = _quarter(samples, 1, steps), _quarter(samples, 3, steps)
+    allowed = first._replace(memory=int(first.memory * (1 + _GROWTH)))
+    return [name for name in ("memory", "files", "threads") if getattr(end, name) > getattr(allowed, name)]
 
 
 def _sample(training: Training) -> Sample | None:
@@ -79,12 +86,13 @@ def _sample(training: Training) -> Sample | None:
     return None
 
 
-def _mean(samples: list[Sample]) -> Sample:
-    """Mean memory; the median of files and threads, of which a save or a validation holds some for a moment."""
-    middle = len(samples) // 2
+def _quarter(samples: list[Sample], number: int, steps: int) -> Sample:
+    """Mean memory of a quarter of the run; the median of files and threads, which a save holds for a moment."""
+    within = [sample for sample in samples if number * steps <= 4 * sample.step < (number + 1) * steps + 4]
+    middle = len(within) // 2
     return Sample(
-        samples[middle].step,
-        sum(sample.memory for sample in samples) // len(samples),
-        sorted(sample.files for sample in samples)[middle],
-        sorted(sample.threads for sample in samples)[middle],
+        within[middle].step,
+        sum(sample.memory for sample in within) // len(within),
+        sorted(sample.files for sample in within)[middle],
+        sorted(sample.threads for sample in within)[middle],
     )
