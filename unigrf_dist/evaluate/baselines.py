@@ -26,11 +26,7 @@ class Popularity:
 
     def __init__(self, statistics: TrainingStatistics) -> None:
         self._order = SharedOrder(statistics.counts)
-        # One event of each kind is added, so that the average is never 0 or 1.
-        average = (statistics.positive.sum(0) + 1) / (statistics.labelled.sum(0) + 2)
-        positive = statistics.positive + SMOOTHING * average.double()
-        negative = statistics.labelled - statistics.positive + SMOOTHING * (1 - average.double())
-        self._logits = (positive / negative).log()
+        self._logits = smoothed_logits(statistics.positive, statistics.labelled, average_label(statistics))
 
     def score_users(self, batch: EvaluationBatch) -> UserScores:
         targets = target_items(batch.batch)
@@ -59,6 +55,25 @@ class MostRecent:
         latest = previous_labels(self._task_labels[events.behaviours], events.offsets)[events.offsets[1:] - 1]
         state = latest.nan_to_num(nan=2.0).long()
         return UserScores(self._order.ranks(batch), self._logits.T.gather(0, state))
+
+
+def average_label(statistics: TrainingStatistics) -> Tensor:
+    """``[A]`` float64, mean training label of each task; without any, one half."""
+    # One event of each kind is added, so that the average is never 0 or 1.
+    return ((statistics.positive.sum(0) + 1) / (statistics.labelled.sum(0) + 2)).double()
+
+
+def smoothed_logits(positive: Tensor, labelled: Tensor, average: Tensor) -> Tensor:
+    """``[N, A]`` float64, log-odds of the mean label of each row after ``SMOOTHING`` events of the average.
+
+    Args:
+        positive: ``[N, A]`` labels that are 1.
+        labelled: ``[N, A]`` labels.
+        average: ``[A]``, between 0 and 1.
+    """
+    ones = positive + SMOOTHING * average
+    zeros = labelled - positive + SMOOTHING * (1 - average)
+    return (ones / zeros).log()
 
 
 class SharedOrder:

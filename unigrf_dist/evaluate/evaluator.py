@@ -6,8 +6,8 @@ sampled candidates do not order models as the exact ones do (Krichene and Rendle
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,12 +20,15 @@ from unigrf_dist.evaluate.baselines import MostRecent, Popularity
 from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
 from unigrf_dist.evaluate.metric import MetricTable
 from unigrf_dist.evaluate.metrics import calibration_bins, ranking_metrics, retrieval_metrics
+from unigrf_dist.evaluate.opponents.fit import Opponents, fit_opponents
+from unigrf_dist.evaluate.opponents.validation_sample import ValidationSample
 from unigrf_dist.evaluate.planted import read_planted_optimum
 from unigrf_dist.evaluate.scorer import (
     ModelScorer,
     Scorer,
     SequenceScorer,
     UserScores,
+    held_out_behaviours,
     no_users,
     target_labels,
 )
@@ -45,9 +48,12 @@ class EvaluationResult:
         num_users: users evaluated: all that have a held-out event.
         protocol: how it was measured, in plain values.
         model: metrics of the model.
-        baselines: metrics of each baseline by its name; empty if not asked for.
+        baselines: metrics of each baseline and opponent by its name; empty if not asked for. Some only retrieve,
+            some only rank events: what they don't do is empty.
         planted_optimum: best possible metrics of synthetic data, over all events; None elsewhere, and where
             retrieval is measured on chosen events.
+        settings: what was picked on validation for each opponent, by its name.
+        skipped: why an opponent was left out, by its name.
     """
 
     split: str
@@ -56,6 +62,8 @@ class EvaluationResult:
     model: MetricTable
     baselines: dict[str, MetricTable]
     planted_optimum: dict[str, Any] | None
+    settings: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, dict]:
         """Metrics of the model: ``{"retrieval": {name: value}, "ranking": {task: {name: value or None}}}``."""
@@ -89,7 +97,7 @@ def evaluate(
         targets: rule of the held-out events that retrieval is measured on; ranking is measured on all. None for
             all.
         bootstrap_samples: resamples of the users for the confidence intervals; 0 leaves them out.
-        comparisons: also evaluate the baselines and read the planted optimum.
+        comparisons: also evaluate the baselines and opponents, and read the planted optimum.
         on_progress: told after every batch.
 
     Raises:
@@ -97,14 +105,19 @@ def evaluate(
         RuntimeError: users were lost or counted twice between the ranks.
     """
     scorers: dict[str, Scorer] = {"model": ModelScorer(scorer)}
+    is_target = torch.tensor(target_behaviours(targets, dataset.manifest.behaviours))
+    share = {"batch_users": batch_users, "max_events": max_events, "rank": rank, "world_size": world_size}
+    opponents = Opponents()
     if comparisons:
         statistics = training_statistics(dataset, scorer.task_labels, rank=rank, world_size=world_size)
         scorers["popularity"] = Popularity(statistics)
         scorers["most_recent"] = MostRecent(statistics, scorer.task_labels)
-    stream = EvaluationStream(
-        dataset, split=split, batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size
-    )
-    is_target = torch.tensor(target_behaviours(targets, dataset.manifest.behaviours))
+        sample = ValidationSample(dataset, is_target, **share)
+        opponents = fit_opponents(
+            dataset, statistics, scorer.task_labels, sample, rank=rank, world_size=world_size
+        )
+        scorers.update(opponents.scorers)
+    stream = EvaluationStream(dataset, split=split, **share)
     rows = _Rows(list(scorers), scorer.task_labels, is_target)
     for done, batch in enumerate(stream, start=1):
         rows.add(batch, {name: scorer.score_users(batch) for name, scorer in scorers.items()})
@@ -119,6 +132,8 @@ def evaluate(
         model=tables.pop("model"),
         baselines=tables,
         planted_optimum=read_planted_optimum(dataset.path, split) if comparisons and targets is None else None,
+        settings=opponents.settings,
+        skipped=opponents.skipped,
     )
 
 
@@ -134,15 +149,15 @@ class _Rows:
     def __init__(self, names: list[str], task_labels: Tensor, is_target: Tensor) -> None:
         self._task_labels, self._is_target = task_labels, is_target
         nobody = no_users(task_labels.shape[1])
-        self._user_ids, self._labels = [nobody.ranks], [nobody.logits]
-        self._found = [nobody.ranks]
+        no_integers, no_rows = torch.zeros(0, dtype=torch.int64), torch.zeros(0, task_labels.shape[1])
+        self._user_ids, self._labels = [no_integers], [no_rows.double()]
+        self._found = [no_integers]
         self._scores: dict[str, list[UserScores]] = {name: [nobody] for name in names}
 
     def add(self, batch: EvaluationBatch, scores: dict[str, UserScores]) -> None:
         self._user_ids.append(batch.batch.user_ids)
         self._labels.append(target_labels(batch.batch, self._task_labels))
-        held_out = batch.batch.behaviours[batch.batch.offsets[1:] - 1]
-        self._found.append(self._is_target[held_out].long())
+        self._found.append(self._is_target[held_out_behaviours(batch.batch)].long())
         for name, of_scorer in scores.items():
             self._scores[name].append(of_scorer)
 
@@ -157,15 +172,26 @@ class _Rows:
         labels, found = _gathered(self._labels)[order], _gathered(self._found)[order].bool()
         tables = {}
         for name, scores in self._scores.items():
-            ranks = _gathered([each.ranks for each in scores])[order]
-            logits = _gathered([each.logits for each in scores])[order]
-            columns = {task: (logits[:, a], labels[:, a]) for a, task in enumerate(task_names)}
+            ranks = _gathered_scores([each.ranks for each in scores])
+            logits = _gathered_scores([each.logits for each in scores])
+            columns = (
+                {}
+                if logits is None
+                else {task: (logits[order, a], labels[:, a]) for a, task in enumerate(task_names)}
+            )
             tables[name] = MetricTable(
-                retrieval_metrics(ranks[found], bootstrap),
+                {} if ranks is None else retrieval_metrics(ranks[order][found], bootstrap),
                 {task: ranking_metrics(*column, bootstrap) for task, column in columns.items()},
                 {task: calibration_bins(*column) for task, column in columns.items()},
             )
         return tables
+
+
+def _gathered_scores(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Scores of all ranks; None of a scorer that has none of this kind, which every batch of it says."""
+    if parts[-1] is None:
+        return None
+    return _gathered([part for part in parts if part is not None])
 
 
 def _gathered(parts: list[Tensor]) -> Tensor:
