@@ -114,7 +114,13 @@ def evaluate(
         scorers["most_recent"] = MostRecent(statistics, scorer.task_labels)
         sample = ValidationSample(dataset, is_target, **share)
         opponents = fit_opponents(
-            dataset, statistics, scorer.task_labels, sample, rank=rank, world_size=world_size
+            dataset,
+            statistics,
+            scorer.task_labels,
+            sample,
+            num_users=dataset.num_users,
+            rank=rank,
+            world_size=world_size,
         )
         scorers.update(opponents.scorers)
     stream = EvaluationStream(dataset, split=split, **share)

@@ -24,15 +24,16 @@ def counted(data: str, rank: int = 0, world_size: int = 1) -> tuple[np.ndarray, 
     dataset = open_dataset(data)
     gaps = transitions(training_events(dataset, rank, world_size), NUM_ITEMS, first_gap=2, last_gap=4)
     together = co_occurrences(training_events(dataset, rank, world_size), NUM_ITEMS)
-    return gaps.toarray(), together.toarray()
+    return tuple(each if isinstance(each, np.ndarray) else each.toarray() for each in (gaps, together))
 
 
-def counted_on_this_rank(data: str) -> tuple[np.ndarray, np.ndarray]:
+def counted_on_this_rank(data: str, dense_most_items: int) -> tuple[np.ndarray, np.ndarray]:
+    item_pairs.DENSE_MOST_ITEMS = dense_most_items
     return counted(data, dist.get_rank(), dist.get_world_size())
 
 
 def too_many_on_this_rank(data: str, most: int) -> bool:
-    item_pairs.MOST_PAIRS = most
+    item_pairs.MOST_PAIRS, item_pairs.DENSE_MOST_ITEMS = most, 0
     try:
         counted(data, dist.get_rank(), dist.get_world_size())
     except TooManyPairs:
@@ -51,8 +52,11 @@ def test_counts_are_those_of_plain_loops_in_pieces_of_any_size(
                 if i + gap < len(items):
                     after[first, items[i + gap]] += 1 / gap**0.5
         both.update((a, b) for a in set(items) for b in set(items))
-    for pairs in (item_pairs._PIECE_PAIRS, 50):
+    whole, as_products = item_pairs._PIECE_PAIRS, 0
+    for dense, pairs, quicker in ((0, whole, 1), (0, 50, 1), (99, 50, 10**9), (99, 50, as_products)):
+        monkeypatch.setattr(item_pairs, "DENSE_MOST_ITEMS", dense)
         monkeypatch.setattr(item_pairs, "_PIECE_PAIRS", pairs)
+        monkeypatch.setattr(item_pairs, "_DENSE_IS_QUICKER", quicker)
         gaps, together = counted(str(tmp_path / "data"))
         for i in range(NUM_ITEMS):
             for j in range(NUM_ITEMS):
@@ -60,10 +64,11 @@ def test_counts_are_those_of_plain_loops_in_pieces_of_any_size(
                 assert together[i, j] == both[i, j]
 
 
-def test_two_ranks_count_what_one_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dense_most_items", [0, NUM_ITEMS])
+def test_two_ranks_count_what_one_counts(dense_most_items: int, tmp_path: Path) -> None:
     write_users(tmp_path / "data", USERS)
     alone = counted(str(tmp_path / "data"))
-    for of_rank in run_ranks(2, counted_on_this_rank, str(tmp_path / "data")):
+    for of_rank in run_ranks(2, counted_on_this_rank, str(tmp_path / "data"), dense_most_items):
         for mine, expected in zip(of_rank, alone, strict=True):
             assert (mine == expected).all()
 
@@ -78,6 +83,7 @@ def test_too_many_pairs_are_found_by_all_ranks_though_none_holds_as_many(tmp_pat
 
 def test_one_user_of_too_many_items_is_not_multiplied_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = write_users(tmp_path / "data", [[(item, 0, item) for item in range(20)]])
+    monkeypatch.setattr(item_pairs, "DENSE_MOST_ITEMS", 0)
     monkeypatch.setattr(item_pairs, "MOST_PAIRS", 18 * 18)
     co_occurrences(training_events(dataset, 0, 1), NUM_ITEMS)
     monkeypatch.setattr(item_pairs, "MOST_PAIRS", 18 * 18 - 1)

@@ -10,9 +10,9 @@ import pytest
 from scipy.sparse import csr_array
 
 from tests.evaluate.small_data import NUM_ITEMS, TASK_LABELS, drawn_users, write_users
-from unigrf_dist.data import Dataset, EvaluationStream
+from unigrf_dist.data import Dataset, EvaluationStream, open_dataset
 from unigrf_dist.evaluate.opponents import fit as fitting
-from unigrf_dist.evaluate.opponents.fit import Opponents, fit_opponents
+from unigrf_dist.evaluate.opponents.fit import RETRIEVAL_OPPONENTS, Opponents, fit_opponents
 from unigrf_dist.evaluate.opponents.item_to_item import ItemToItem
 from unigrf_dist.evaluate.opponents.neighbours import ease_weights, item_knn, transition_knn
 from unigrf_dist.evaluate.opponents.validation_sample import ValidationSample
@@ -57,9 +57,8 @@ def test_recent_events_ask_the_matrix_and_fade_with_age(sparse: bool, tmp_path: 
 
 def test_transition_knn_follows_its_formula(tmp_path: Path) -> None:
     dataset = write_users(tmp_path / "data", USERS)
-    candidates = list(transition_knn(lambda: training_events(dataset, 0, 1), NUM_ITEMS))
-    assert len({candidate.settings for candidate in candidates}) == 12
-    (chosen,) = [each for each in candidates if each.settings == "10 gaps, damping 0.6, half-life 3"]
+    family = transition_knn(lambda: training_events(dataset, 0, 1), NUM_ITEMS)
+    chosen = family.build({"half-life": 3, "damping": 0.6, "gaps": 10})
     counts = np.zeros((NUM_ITEMS, NUM_ITEMS))
     for items in TRAINING:
         for i, first in enumerate(items):
@@ -70,11 +69,12 @@ def test_transition_knn_follows_its_formula(tmp_path: Path) -> None:
     assert ranks(chosen, dataset) == expected
 
 
-def test_item_knn_keeps_the_nearest_of_each_item_and_never_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sparse", [True, False])
+def test_item_knn_keeps_the_nearest_of_each_item_and_never_itself(sparse: bool) -> None:
     users = np.random.default_rng(0).random((30, 8)) < 0.4
     together = users.T.astype(np.int64) @ users
-    monkeypatch.setattr("unigrf_dist.evaluate.opponents.neighbours._NEAREST", (2,))
-    matrix = next(iter(item_knn(csr_array(together)))).matrix.toarray()
+    matrix = item_knn(csr_array(together) if sparse else together).build({"half-life": 2, "nearest": 2}).matrix
+    matrix = matrix.toarray() if sparse else matrix
     for j in range(8):
         cosine = [
             0.0 if i == j else (users[:, i] & users[:, j]).sum() / math.sqrt(users[:, i].sum() * users[:, j].sum())
@@ -99,18 +99,30 @@ def fitted(dataset: Dataset) -> tuple[Opponents, ValidationSample]:
     statistics = training_statistics(dataset, TASK_LABELS, rank=0, world_size=1)
     every = TASK_LABELS[:, 0] == TASK_LABELS[:, 0]
     sample = ValidationSample(dataset, every, batch_users=6, max_events=WINDOW, rank=0, world_size=1)
-    return fit_opponents(dataset, statistics, TASK_LABELS, sample, rank=0, world_size=1), sample
+    return fit_opponents(
+        dataset, statistics, TASK_LABELS, sample, num_users=len(USERS), rank=0, world_size=1
+    ), sample
 
 
-def test_the_settings_are_those_of_the_highest_ndcg_on_validation(tmp_path: Path) -> None:
+def test_no_other_value_of_one_setting_is_better_on_validation(tmp_path: Path) -> None:
     dataset = write_users(tmp_path / "data", USERS)
-    opponents, _ = fitted(dataset)
-    gains = {}
-    for each in transition_knn(lambda: training_events(dataset, 0, 1), NUM_ITEMS):
-        found = ranks(each, dataset, "validation")
-        gains[each.settings] = sum(1 / math.log2(1 + rank) for rank in found if rank <= 10)
-    assert gains[opponents.settings["transition_knn"]] == pytest.approx(max(gains.values()))
-    assert len({round(gain, 9) for gain in gains.values()}) > 1
+    _, sample = fitted(dataset)
+    family = transition_knn(lambda: training_events(dataset, 0, 1), NUM_ITEMS)
+    best, words = sample.best(family)
+    picked = {name: float(value.split()[0]) for part in words.split(", ") for name, value in [part.split(" ", 1)]}
+
+    def gain(settings: dict[str, float]) -> float:
+        found = ranks(family.build(settings), dataset, "validation")
+        return sum(1 / math.log2(1 + rank) for rank in found if rank <= 10)
+
+    assert ranks(best, dataset) == ranks(family.build(picked), dataset)
+    values = {gain(picked)}
+    for name, axis in family.axes.items():
+        index = axis.values.index(picked[name])
+        for other in axis.values[max(index - 1, 0) : index + 2]:
+            values.add(gain({**picked, name: other}))
+    assert max(values) == pytest.approx(gain(picked))
+    assert len({round(value, 9) for value in values}) > 1
 
 
 def test_what_is_too_large_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,10 +130,19 @@ def test_what_is_too_large_is_left_out_with_the_reason(tmp_path: Path, monkeypat
     opponents, _ = fitted(write_users(tmp_path / "data", USERS))
     assert opponents.skipped == {"ease": f"{NUM_ITEMS} items, more than {NUM_ITEMS - 1}"}
     assert "ease" not in opponents.scorers
+    monkeypatch.setattr("unigrf_dist.evaluate.opponents.item_pairs.DENSE_MOST_ITEMS", 0)
     monkeypatch.setattr("unigrf_dist.evaluate.opponents.item_pairs.MOST_PAIRS", 3)
     opponents, _ = fitted(write_users(tmp_path / "again", USERS))
     assert set(opponents.skipped) == {"transition_knn", "item_knn", "ease"}
     assert set(opponents.scorers) == {"user_item_mean", "label_regression"}
+    for limit, names, reason in (
+        ("MOST_SCORES", RETRIEVAL_OPPONENTS, "40 users × 37 items are more than 3 scores"),
+        ("MOST_WORK", RETRIEVAL_OPPONENTS, "more than 3 pairs of events"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(fitting, limit, 3)
+            opponents, _ = fitted(open_dataset(tmp_path / "again"))
+            assert opponents.skipped == dict.fromkeys(names, reason)
 
 
 def test_a_sample_of_users_is_drawn_by_their_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

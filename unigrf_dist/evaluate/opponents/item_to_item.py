@@ -5,7 +5,7 @@ Legend: ``B`` users, ``V`` items.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ class ItemToItem:
         longest: events that are asked with, the most recent ones.
         item_weight: ``[V]`` float64, factor of the events of each item; None for 1.
         score_weight: ``[V]`` float64, factor of each item's score; None for 1.
-        settings: the settings in words.
     """
 
     matrix: csr_array | NDArray[np.float64]
@@ -39,7 +38,6 @@ class ItemToItem:
     longest: int
     item_weight: NDArray[np.float64] | None = None
     score_weight: NDArray[np.float64] | None = None
-    settings: str = field(default="")
 
     def score_users(self, batch: EvaluationBatch) -> UserScores:
         """Ranks as ``ShardedCatalogue.target_ranks`` would give for these scores; no logits."""

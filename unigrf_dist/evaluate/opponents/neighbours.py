@@ -1,9 +1,9 @@
-"""Retrieval by neighbours and by a linear autoencoder, each under the few settings that it is tried with."""
+"""Retrieval by neighbours and by a linear autoencoder, each with the settings that are searched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import product
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -11,85 +11,104 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from unigrf_dist.data import JaggedBatch
-from unigrf_dist.evaluate.opponents.item_pairs import WEIGHT_ONE, transitions
+from unigrf_dist.evaluate.opponents.item_pairs import WEIGHT_ONE, Counts, transitions
 from unigrf_dist.evaluate.opponents.item_to_item import ItemToItem
+from unigrf_dist.evaluate.opponents.search import Axis, Family, Settings
 from unigrf_dist.ranks.collective import Collective
 
 EASE_MOST_ITEMS = 8_000
 """EASE inverts a dense matrix of items × items: 512 MB of float64 at this size."""
 
-# Transitions: gaps that count, damping of popular items, half-lives in events, events asked with.
-_GAPS = (10, 40)
-_DAMPING = (0.3, 0.6)
-_TRANSITION_HALF_LIVES = (1, 3, 8)
-_TRANSITION_EVENTS = 30
-# Neighbours and EASE: nearest items that are kept, L2 penalties, half-lives in events, events asked with.
-_NEAREST = (50, 200)
-_PENALTIES = (100, 400)
-_HALF_LIVES = (2, 5, 15)
-_EVENTS = 60
+# Events that the matrices are asked with.
+_TRANSITION_EVENTS, _EVENTS = 30, 60
 _ROUNDING = 2.0**32
+# Rows whose cosines are ordered at a time, and matrices that a search goes back to.
+_BLOCK_ROWS, _KEPT_MATRICES = 512, 2
 
 Events = Callable[[], Iterable[JaggedBatch]]
 """Training events of this rank's users, from the start at every call."""
 
 
-def transition_knn(events: Events, num_items: int) -> Iterator[ItemToItem]:
+def transition_knn(events: Events, num_items: int) -> Family:
     """Items that followed within a few gaps: ``score[j] = sum of w(i) T[i, j] / sqrt(out[i]) / in[j] ** damping``.
 
     ``out`` and ``in`` are the row and column sums of ``T``, the weighted counts of ``transitions``.
 
     Args:
-        events: training events, read once for every range of gaps.
+        events: training events, read once for every range of gaps that is tried.
         num_items: size of the catalogue.
 
     Raises:
-        TooManyPairs: while iterating; the transitions would not fit.
+        TooManyPairs: while building; the transitions would not fit.
     """
-    counts, reached = csr_array((num_items, num_items), dtype=np.int64), 0
-    for gaps in _GAPS:
-        counts = counts + transitions(events(), num_items, first_gap=reached + 1, last_gap=gaps)
-        reached = gaps
-        matrix = counts.astype(np.float64) / WEIGHT_ONE
-        out, into = (np.maximum(np.asarray(matrix.sum(axis)), 1.0) for axis in (1, 0))
-        for damping, half_life in product(_DAMPING, _TRANSITION_HALF_LIVES):
-            yield ItemToItem(
-                matrix,
-                half_life,
-                _TRANSITION_EVENTS,
-                item_weight=out**-0.5,
-                score_weight=into**-damping,
-                settings=f"{gaps} gaps, damping {damping}, half-life {half_life}",
-            )
+
+    @lru_cache(_KEPT_MATRICES)
+    def matrix(gaps: int) -> csr_array | NDArray[np.float64]:
+        return transitions(events(), num_items, first_gap=1, last_gap=gaps).astype(np.float64) / WEIGHT_ONE
+
+    def build(settings: Settings) -> ItemToItem:
+        counts = matrix(int(settings["gaps"]))
+        out, into = (np.maximum(np.asarray(counts.sum(axis)), 1.0) for axis in (1, 0))
+        return ItemToItem(
+            counts,
+            settings["half-life"],
+            _TRANSITION_EVENTS,
+            item_weight=out**-0.5,
+            score_weight=into ** -settings["damping"],
+        )
+
+    axes = {
+        "half-life": Axis((0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 20), 3),
+        "damping": Axis((0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), 0.3),
+        "gaps": Axis((1, 2, 3, 5, 7, 10, 14, 20, 30, 40), 10),
+    }
+    return Family(axes, build)
 
 
-def item_knn(together: csr_array) -> Iterator[ItemToItem]:
+def item_knn(together: Counts) -> Family:
     """Cosine of the users of two items, of each item the nearest few (Sarwar et al., WWW 2001).
 
     Args:
         together: counts of ``co_occurrences``.
     """
-    cosine = _cosines(together)
-    for nearest in _NEAREST:
+    cosine = cosines(together)
+
+    @lru_cache(_KEPT_MATRICES)
+    def matrix(nearest: int) -> csr_array | NDArray[np.float64]:
         # Cosines are symmetric: the nearest of item j are cut in row j and used in column j.
-        matrix = _largest_of_rows(cosine, nearest).T.tocsr()
-        for half_life in _HALF_LIVES:
-            settings = f"{nearest} nearest, half-life {half_life}"
-            yield ItemToItem(matrix, half_life, _EVENTS, settings=settings)
+        cut = largest_of_rows(cosine, nearest).T
+        return np.ascontiguousarray(cut) if isinstance(cut, np.ndarray) else cut.tocsr()
+
+    def build(settings: Settings) -> ItemToItem:
+        return ItemToItem(matrix(int(settings["nearest"])), settings["half-life"], _EVENTS)
+
+    axes = {
+        "half-life": Axis((0.5, 1, 1.5, 2, 3, 5, 8, 15, 30), 2),
+        "nearest": Axis((10, 25, 50, 100, 200, 400, 800, 1600), 200),
+    }
+    return Family(axes, build)
 
 
-def ease(together: csr_array) -> Iterator[ItemToItem]:
+def ease(together: Counts) -> Family:
     """The linear autoencoder without self-similarity in closed form (Steck, WWW 2019).
 
     Args:
-        together: counts of ``co_occurrences``, of at most ``EASE_MOST_ITEMS`` items; collective.
+        together: counts of ``co_occurrences``, of at most ``EASE_MOST_ITEMS`` items; building is collective.
     """
-    gram = together.toarray().astype(np.float64)
-    for penalty in _PENALTIES:
-        weights = ease_weights(gram, penalty)
-        for half_life in _HALF_LIVES:
-            settings = f"penalty {penalty}, half-life {half_life}"
-            yield ItemToItem(weights, half_life, _EVENTS, settings=settings)
+    gram = np.asarray(together.toarray() if isinstance(together, csr_array) else together, dtype=np.float64)
+
+    @lru_cache(_KEPT_MATRICES)
+    def matrix(penalty: float) -> NDArray[np.float64]:
+        return ease_weights(gram, penalty)
+
+    def build(settings: Settings) -> ItemToItem:
+        return ItemToItem(matrix(settings["penalty"]), settings["half-life"], _EVENTS)
+
+    axes = {
+        "half-life": Axis((0.5, 1, 2, 3, 5, 8, 15, 30, 60), 5),
+        "penalty": Axis((25, 50, 100, 200, 400, 800, 1600, 3200, 6400), 400),
+    }
+    return Family(axes, build)
 
 
 def ease_weights(gram: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
@@ -114,17 +133,25 @@ def ease_weights(gram: NDArray[np.float64], penalty: float) -> NDArray[np.float6
     return ranks.sum(result).numpy()
 
 
-def _cosines(together: csr_array) -> csr_array:
+def cosines(together: Counts) -> csr_array | NDArray[np.float64]:
     """``[V, V]`` float64, ``users of both / sqrt(users of i * users of j)``, symmetric, no diagonal."""
-    pairs, users = together.tocoo(), together.diagonal()
+    users = together.diagonal()
+    if isinstance(together, np.ndarray):
+        length = np.sqrt(np.maximum(users, 1))
+        cosine = together / length[:, None] / length[None, :]
+        np.fill_diagonal(cosine, 0)
+        return cosine
+    pairs = together.tocoo()
     other = pairs.row != pairs.col
     rows, columns = pairs.row[other], pairs.col[other]
-    cosine = pairs.data[other] / np.sqrt(users[rows] * users[columns])
-    return csr_array((cosine, (rows, columns)), shape=together.shape)
+    values = pairs.data[other] / np.sqrt(users[rows] * users[columns])
+    return csr_array((values, (rows, columns)), shape=together.shape)
 
 
-def _largest_of_rows(matrix: csr_array, count: int) -> csr_array:
-    """The ``count`` largest values of each row, and those that equal the last of them."""
+def largest_of_rows(matrix: csr_array | NDArray[np.float64], count: int) -> csr_array | NDArray[np.float64]:
+    """The ``count`` largest values of each row, and those that equal the last of them; the others are 0."""
+    if isinstance(matrix, np.ndarray):
+        return _largest_of_dense_rows(matrix, count)
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     descending = np.lexsort((-matrix.data, rows))
     sizes = np.diff(matrix.indptr)
@@ -133,3 +160,12 @@ def _largest_of_rows(matrix: csr_array, count: int) -> csr_array:
     threshold[long] = matrix.data[descending[matrix.indptr[:-1][long] + count - 1]]
     kept = matrix.data >= threshold[rows]
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
+def _largest_of_dense_rows(matrix: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    result = matrix.copy()
+    if count < matrix.shape[1]:
+        for first in range(0, len(matrix), _BLOCK_ROWS):
+            block = result[first : first + _BLOCK_ROWS]
+            block[block < np.partition(block, -count, axis=1)[:, -count, None]] = 0
+    return result

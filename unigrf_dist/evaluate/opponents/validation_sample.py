@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream, JaggedBatch
 from unigrf_dist.evaluate.opponents.item_to_item import ItemToItem
+from unigrf_dist.evaluate.opponents.search import Family, climb
 from unigrf_dist.evaluate.scorer import held_out_behaviours
 from unigrf_dist.ranks.collective import Collective
 from unigrf_dist.ranks.progress import reached
 
-MOST_USERS = 10_000
+MOST_USERS = 3_000
 """About so many users pick the settings, drawn by a hash of the user's id; all, where there are fewer."""
 
 _CUTOFF = 10
@@ -56,17 +55,15 @@ class ValidationSample:
         self.batches = [_of_users(batch, _hash(batch.batch.user_ids) < below) for batch in stream]
         self._is_target = is_target
 
-    def best(self, candidates: Iterable[ItemToItem]) -> ItemToItem:
-        """The candidate of the highest NDCG@10, of equals the first, on any number of ranks alike; collective."""
-        best, highest = None, -1.0
-        for candidate in candidates:
-            reached(f"settings on validation: {candidate.settings}")
-            value = self._ndcg(candidate)
-            if value > highest:
-                best, highest = candidate, value
-        if best is None:
-            raise ValueError("no candidates")
-        return best
+    def best(self, family: Family) -> tuple[ItemToItem, str]:
+        """The opponent of the highest NDCG@10 that a search finds, and its settings in words; on any number of
+        ranks the same; collective."""
+
+        def value_of(candidate: ItemToItem) -> float:
+            reached("settings of an opponent on validation")
+            return self._ndcg(candidate)
+
+        return climb(family, value_of)
 
     def _ndcg(self, candidate: ItemToItem) -> float:
         hits = torch.zeros(_CUTOFF + 2, dtype=torch.int64)
