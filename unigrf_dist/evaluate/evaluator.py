@@ -15,8 +15,9 @@ from torch import Tensor
 
 from unigrf_dist.config.task_rule import target_behaviours
 from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
+from unigrf_dist.data.seen_rule import SeenRule, items_come_again
 from unigrf_dist.data.split import Split
-from unigrf_dist.evaluate.baselines import MostRecent, Popularity
+from unigrf_dist.evaluate.baselines import MostRecent, Popularity, RepeatLast
 from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
 from unigrf_dist.evaluate.metric import MetricTable
 from unigrf_dist.evaluate.metrics import calibration_bins, ranking_metrics, retrieval_metrics
@@ -29,9 +30,11 @@ from unigrf_dist.evaluate.scorer import (
     SequenceScorer,
     UserScores,
     held_out_behaviours,
+    is_retrieval_user,
     no_users,
     target_labels,
 )
+from unigrf_dist.evaluate.seen_words import seen_protocol
 from unigrf_dist.evaluate.training_statistics import training_statistics
 from unigrf_dist.ranks.collective import Collective
 
@@ -80,6 +83,7 @@ def evaluate(
     rank: int,
     world_size: int,
     targets: str | None = None,
+    seen: SeenRule = "exclude",
     bootstrap_samples: int = 1000,
     comparisons: bool = False,
     on_progress: Progress | None = None,
@@ -96,6 +100,7 @@ def evaluate(
         world_size: number of ranks.
         targets: rule of the held-out events that retrieval is measured on; ranking is measured on all. None for
             all.
+        seen: which items leave the ranking. Users whose held-out item is among them are no users of retrieval.
         bootstrap_samples: resamples of the users for the confidence intervals; 0 leaves them out.
         comparisons: also evaluate the baselines and opponents, and read the planted optimum.
         on_progress: told after every batch.
@@ -106,12 +111,21 @@ def evaluate(
     """
     scorers: dict[str, Scorer] = {"model": ModelScorer(scorer)}
     is_target = torch.tensor(target_behaviours(targets, dataset.manifest.behaviours))
-    share = {"batch_users": batch_users, "max_events": max_events, "rank": rank, "world_size": world_size}
+    share: dict[str, Any] = {
+        "batch_users": batch_users,
+        "max_events": max_events,
+        "rank": rank,
+        "world_size": world_size,
+        "seen": seen,
+    }
+    come_again = items_come_again(dataset.manifest)
     opponents = Opponents()
     if comparisons:
         statistics = training_statistics(dataset, scorer.task_labels, rank=rank, world_size=world_size)
         scorers["popularity"] = Popularity(statistics)
         scorers["most_recent"] = MostRecent(statistics, scorer.task_labels)
+        if come_again and seen == "keep":
+            scorers["repeat_last"] = RepeatLast(statistics)
         sample = ValidationSample(dataset, is_target, **share)
         opponents = fit_opponents(
             dataset,
@@ -130,11 +144,15 @@ def evaluate(
         if on_progress is not None:
             on_progress(done, len(stream))
     expected = dataset.num_users - dataset.manifest.num_training_only_users
-    tables = rows.metric_tables(scorer.task_names, expected, Bootstrap(bootstrap_samples))
+    told_apart = come_again and seen != "exclude"
+    tables = rows.metric_tables(scorer.task_names, expected, Bootstrap(bootstrap_samples), told_apart=told_apart)
     return EvaluationResult(
         split=split,
         num_users=expected,
-        protocol=_protocol(dataset, max_events, bootstrap_samples, targets),
+        protocol={
+            **_protocol(dataset, max_events, bootstrap_samples, targets),
+            **seen_protocol(dataset.manifest, seen, rows.num_removed),
+        },
         model=tables.pop("model"),
         baselines=tables,
         planted_optimum=read_planted_optimum(dataset.path, split) if comparisons and targets is None else None,
@@ -157,25 +175,40 @@ class _Rows:
         nobody = no_users(task_labels.shape[1])
         no_integers, no_rows = torch.zeros(0, dtype=torch.int64), torch.zeros(0, task_labels.shape[1])
         self._user_ids, self._labels = [no_integers], [no_rows.double()]
-        self._found = [no_integers]
+        self._groups = [torch.zeros(0, 3, dtype=torch.bool)]
+        self.num_removed = 0
         self._scores: dict[str, list[UserScores]] = {name: [nobody] for name in names}
 
     def add(self, batch: EvaluationBatch, scores: dict[str, UserScores]) -> None:
         self._user_ids.append(batch.batch.user_ids)
         self._labels.append(target_labels(batch.batch, self._task_labels))
-        self._found.append(self._is_target[held_out_behaviours(batch.batch)].long())
+        found, repeats = is_retrieval_user(batch, self._is_target), batch.target_repeats
+        removed = self._is_target[held_out_behaviours(batch.batch)] & batch.target_removed
+        self._groups.append(torch.stack([found, repeats, removed], dim=1))
         for name, of_scorer in scores.items():
             self._scores[name].append(of_scorer)
 
-    def metric_tables(self, task_names: list[str], expected: int, bootstrap: Bootstrap) -> dict[str, MetricTable]:
-        """Metrics over the rows of all ranks, in the order of user ids; collective."""
+    def metric_tables(
+        self, task_names: list[str], expected: int, bootstrap: Bootstrap, *, told_apart: bool
+    ) -> dict[str, MetricTable]:
+        """Metrics over the rows of all ranks, in the order of user ids; collective.
+
+        Args:
+            task_names: ``A`` names of ranking tasks.
+            expected: users that there must be.
+            bootstrap: how the confidence intervals are made.
+            told_apart: also measure retrieval on new and on repeated targets alone.
+        """
         user_ids, order = _gathered(self._user_ids).sort()
         if user_ids.numel() != expected or user_ids.unique().numel() != expected:
             raise RuntimeError(
                 f"evaluated {user_ids.numel()} users, {user_ids.unique().numel()} different ones, "
                 f"but {expected} have a held-out event"
             )
-        labels, found = _gathered(self._labels)[order], _gathered(self._found)[order].bool()
+        labels = _gathered(self._labels)[order]
+        found, repeats, removed = _gathered(self._groups)[order].unbind(1)
+        self.num_removed = int(removed.sum())
+        groups = {"new": found & ~repeats, "repeated": found & repeats} if told_apart else {}
         tables = {}
         for name, scores in self._scores.items():
             ranks = _gathered_scores([each.ranks for each in scores])
@@ -189,6 +222,11 @@ class _Rows:
                 {} if ranks is None else retrieval_metrics(ranks[order][found], bootstrap),
                 {task: ranking_metrics(*column, bootstrap) for task, column in columns.items()},
                 {task: calibration_bins(*column) for task, column in columns.items()},
+                {
+                    group: retrieval_metrics(ranks[order][members], bootstrap)
+                    for group, members in groups.items()
+                    if ranks is not None
+                },
             )
         return tables
 
@@ -209,7 +247,6 @@ def _protocol(dataset: Dataset, max_events: int, bootstrap_samples: int, targets
         **({} if targets is None else {"retrieval_targets": targets}),
         "split_rule": dataset.manifest.split_rule,
         "candidates": dataset.num_items,
-        "seen_items": "all earlier items of the user are removed",
         "ties": "half of the items with the target's score stand before it, rounded up",
         "max_events": max_events,
         "bootstrap_samples": bootstrap_samples,

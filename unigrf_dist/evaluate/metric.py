@@ -46,12 +46,15 @@ class MetricTable:
     Attributes:
         retrieval: metrics by name, such as ``hr@10``, ``ndcg@10``, ``mrr``.
         ranking: metrics by task and name: ``auc``, ``log_loss``, ``calibration``, ``ece``.
+        retrieval_of: metrics of retrieval on some of the users: ``new`` (the target was not met before) and
+            ``repeated``; empty where they are not told apart.
         calibration_bins: bins by task, in ascending order of predictions.
     """
 
     retrieval: dict[str, Metric]
     ranking: dict[str, dict[str, Metric]]
     calibration_bins: dict[str, list[CalibrationBin]] = field(default_factory=dict)
+    retrieval_of: dict[str, dict[str, Metric]] = field(default_factory=dict)
 
     def values(self) -> dict[str, dict]:
         """``{"retrieval": {name: value}, "ranking": {task: {name: value or None}}}``."""
@@ -71,4 +74,11 @@ class MetricTable:
                 task: {name: metric.to_dict() for name, metric in metrics.items()}
                 for task, metrics in self.ranking.items()
             },
+            **({"retrieval_of": _of_groups(self.retrieval_of)} if self.retrieval_of else {}),
         }
+
+
+def _of_groups(groups: dict[str, dict[str, Metric]]) -> dict[str, dict]:
+    return {
+        group: {name: metric.to_dict() for name, metric in metrics.items()} for group, metrics in groups.items()
+    }

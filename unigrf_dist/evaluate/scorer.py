@@ -84,6 +84,16 @@ def held_out_behaviours(batch: JaggedBatch) -> Tensor:
     return batch.behaviours[batch.offsets[1:] - 1]
 
 
+def is_retrieval_user(batch: EvaluationBatch, is_target: Tensor) -> Tensor:
+    """``[B]`` bool, whether retrieval is measured on each user: the held-out event is a target and stays ranked.
+
+    Args:
+        batch: ``B`` users.
+        is_target: ``[num_behaviours]`` bool, whether events of each code are targets of retrieval.
+    """
+    return is_target[held_out_behaviours(batch.batch)] & ~batch.target_removed
+
+
 def target_labels(batch: JaggedBatch, task_labels: Tensor) -> Tensor:
     """``[B, A]`` labels of each user's last event."""
     return task_labels.double()[held_out_behaviours(batch)]

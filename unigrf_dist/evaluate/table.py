@@ -13,7 +13,7 @@ from unigrf_dist.evaluate.evaluator import EvaluationResult
 from unigrf_dist.evaluate.metric import Metric
 from unigrf_dist.evaluate.verdict import BASELINE_TITLES, below, left_out
 
-SIMPLE_BASELINES = ("popularity", "most_recent")
+SIMPLE_BASELINES = ("popularity", "most_recent", "repeat_last")
 """Shown beside the model and its intervals; the others have a table of their own, as a terminal is narrow."""
 ABSENT = "–"
 
@@ -97,11 +97,19 @@ def _sections(result: EvaluationResult, names: list[str]) -> list[_Section]:
     retrieval = _Section(
         "retrieval", result.model.retrieval, [table.retrieval for table in tables], optimum["retrieval"]
     )
-    return [retrieval] + [
+    return [retrieval, *_sections_apart(result, names)] + [
         _Section(
             task, metrics, [table.ranking.get(task, {}) for table in tables], optimum["ranking"].get(task, {})
         )
         for task, metrics in result.model.ranking.items()
+    ]
+
+
+def _sections_apart(result: EvaluationResult, names: list[str]) -> list[_Section]:
+    tables = [result.baselines[name] for name in names]
+    return [
+        _Section(f"retrieval of {group} targets", metrics, [t.retrieval_of.get(group, {}) for t in tables], {})
+        for group, metrics in result.model.retrieval_of.items()
     ]
 
 
@@ -120,6 +128,7 @@ def _number(value: float | None) -> str:
 def _caption(result: EvaluationResult) -> str:
     protocol = result.protocol
     lines = [f"all {protocol['candidates']:,} items are candidates, {protocol['seen_items']}"]
+    lines += [protocol["repeats"]] if "repeats" in protocol else []
     if "query_time_visible" in protocol:
         visible = "visible" if protocol["query_time_visible"] else "not visible"
         lines.append(f"time of the query {visible} to the model")

@@ -10,6 +10,7 @@ from unigrf_dist.evaluate.metrics import is_better
 BASELINE_TITLES = {
     "popularity": "popularity",
     "most_recent": "most recent",
+    "repeat_last": "repeat last items",
     "transition_knn": "transition kNN",
     "item_knn": "item kNN",
     "ease": "EASE",

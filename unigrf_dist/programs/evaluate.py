@@ -101,6 +101,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             rank=runtime.rank,
             world_size=runtime.world_size,
             targets=config.objective.retrieval.targets,
+            seen=parts.config.evaluate.seen or "exclude",
             bootstrap_samples=config.evaluate.bootstrap_samples,
             comparisons=True,
             on_progress=on_progress,

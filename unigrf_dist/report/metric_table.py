@@ -96,6 +96,9 @@ def split_table(record: Record) -> SplitTable:
     retrieval = [table["retrieval"] for table in baselines.values()]
     best = None if optimum is None else optimum["retrieval"]
     groups = [Group("Retrieval", "retrieval", _rows(model["retrieval"], retrieval, best))]
+    for group, metrics in model.get("retrieval_of", {}).items():
+        of_group = [table.get("retrieval_of", {}).get(group, {}) for table in baselines.values()]
+        groups.append(Group(f"Retrieval of {group} targets", "retrieval", _rows(metrics, of_group, None)))
     for task, metrics in model["ranking"].items():
         ranking = [table["ranking"].get(task, {}) for table in baselines.values()]
         best = None if optimum is None else optimum["ranking"].get(task, {})
@@ -109,6 +112,7 @@ def protocol_words(record: Record) -> str:
     words = [f"{record['num_users']:,} users", f"checkpoint {record['checkpoint']} (step {record['step']:,})"]
     if "candidates" in protocol:
         words.append(f"all {protocol['candidates']:,} items are candidates, {protocol.get('seen_items', '')}")
+    words += [protocol["repeats"]] if "repeats" in protocol else []
     if "query_time_visible" in protocol:
         sees = "sees" if protocol["query_time_visible"] else "does not see"
         words.append(f"the model {sees} the time of the query")

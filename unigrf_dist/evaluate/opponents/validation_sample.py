@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream, JaggedBatch
+from unigrf_dist.data.seen_rule import SeenRule
 from unigrf_dist.evaluate.opponents.item_to_item import ItemToItem
 from unigrf_dist.evaluate.opponents.search import Family, climb
-from unigrf_dist.evaluate.scorer import held_out_behaviours
+from unigrf_dist.evaluate.scorer import is_retrieval_user
 from unigrf_dist.ranks.collective import Collective
 from unigrf_dist.ranks.progress import reached
 
@@ -30,6 +31,7 @@ class ValidationSample:
         max_events: most recent events of history.
         rank: rank of this process.
         world_size: number of ranks.
+        seen: which items leave the ranking.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ValidationSample:
         max_events: int,
         rank: int,
         world_size: int,
+        seen: SeenRule,
     ) -> None:
         stream = EvaluationStream(
             dataset,
@@ -49,6 +52,7 @@ class ValidationSample:
             max_events=max_events,
             rank=rank,
             world_size=world_size,
+            seen=seen,
         )
         held_out = dataset.num_users - dataset.manifest.num_training_only_users
         below = _HASH_RANGE * MOST_USERS // max(held_out, MOST_USERS)
@@ -70,7 +74,7 @@ class ValidationSample:
         for batch in self.batches:
             ranks = candidate.score_users(batch).ranks
             assert ranks is not None
-            ranks = ranks[self._is_target[held_out_behaviours(batch.batch)]]
+            ranks = ranks[is_retrieval_user(batch, self._is_target)]
             hits += ranks.clamp_max(_CUTOFF + 1).bincount(minlength=_CUTOFF + 2)
         # Counts are summed over ranks and not gains: integers have no order of summation.
         hits = Collective().sum(hits)[1 : _CUTOFF + 1]
@@ -93,7 +97,9 @@ def _of_users(batch: EvaluationBatch, kept: Tensor) -> EvaluationBatch:
         _offsets(events.lengths[kept]),
         events.user_ids[kept],
     )
-    return EvaluationBatch(some, batch.seen_item_ids[seen], _offsets(batch.seen_offsets.diff()[kept]))
+    return EvaluationBatch(
+        some, batch.seen_item_ids[seen], _offsets(batch.seen_offsets.diff()[kept]), batch.target_repeats[kept]
+    )
 
 
 def _offsets(lengths: Tensor) -> Tensor:
