@@ -7,7 +7,7 @@ sampled candidates do not order models as the exact ones do (Krichene and Rendle
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from unigrf_dist.data.seen_rule import SeenRule, items_come_again
 from unigrf_dist.data.split import Split
 from unigrf_dist.evaluate.baselines import MostRecent, Popularity, RepeatLast
 from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
+from unigrf_dist.evaluate.meaningful import marked_by_catalogue
 from unigrf_dist.evaluate.metric import MetricTable
 from unigrf_dist.evaluate.metrics import calibration_bins, ranking_metrics, retrieval_metrics
 from unigrf_dist.evaluate.opponents.fit import Opponents, fit_opponents
@@ -146,6 +147,7 @@ def evaluate(
     expected = dataset.num_users - dataset.manifest.num_training_only_users
     told_apart = come_again and seen != "exclude"
     tables = rows.metric_tables(scorer.task_names, expected, Bootstrap(bootstrap_samples), told_apart=told_apart)
+    tables = {name: _marked(table, dataset.num_items) for name, table in tables.items()}
     return EvaluationResult(
         split=split,
         num_users=expected,
@@ -159,6 +161,11 @@ def evaluate(
         settings=opponents.settings,
         skipped=opponents.skipped,
     )
+
+
+def _marked(table: MetricTable, num_items: int) -> MetricTable:
+    groups = {group: marked_by_catalogue(metrics, num_items) for group, metrics in table.retrieval_of.items()}
+    return replace(table, retrieval=marked_by_catalogue(table.retrieval, num_items), retrieval_of=groups)
 
 
 class _Rows:

@@ -13,19 +13,21 @@ class Metric:
         value: None when it is undefined on this data; ``reason`` then says why.
         low: lower end of the interval; None when no intervals were asked for.
         high: upper end of the interval.
-        reason: why the events can't define it; empty when they can.
+        reason: why it is undefined; empty when it is not.
+        of_model: whether it is undefined because of the model's predictions, and not of the events.
+        note: why the value says little; empty when it is as good as any.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     reason: str = ""
+    of_model: bool = False
+    note: str = ""
 
     def to_dict(self) -> dict[str, object]:
         record = asdict(self)
-        if not self.reason:
-            del record["reason"]
-        return record
+        return {name: value for name, value in record.items() if name in ("value", "low", "high") or value}
 
 
 @dataclass(frozen=True)

@@ -138,4 +138,6 @@ def _caption(result: EvaluationResult) -> str:
             if metric.reason:
                 undefined.setdefault(f"{section.title}: {metric.reason}", []).append(name)
     lines += [f"no {', '.join(names)} of {why}" for why, names in undefined.items()]
+    notes = ((name, metric.note) for name, metric in result.model.retrieval.items())
+    lines += [f"{name} says little, {note}" for name, note in notes if note]
     return escape("; ".join(lines))

@@ -123,6 +123,8 @@ def _verdict(record: Record) -> str:
     # Metrics files of runs that were evaluated before there were opponents have no such entry.
     skipped = record.get("opponents", {}).get("skipped", {})
     sentences = below(record["model"], record["baselines"]) + left_out(skipped)
+    notes = ((metric_name(name), metric.get("note")) for name, metric in record["model"]["retrieval"].items())
+    sentences += [f"{name} says little, {note}" for name, note in notes if note]
     return "; ".join(sentences)[:1].upper() + "; ".join(sentences)[1:] + "." if sentences else ""
 
 
