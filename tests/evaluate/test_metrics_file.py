@@ -132,10 +132,10 @@ def test_metrics_of_both_splits_stand_in_one_file(tmp_path: Path) -> None:
     assert json.loads((run / "metrics.json").read_text())["schema"] == 1
     assert [path.name for path in run.iterdir()] == ["metrics.json"]
     test, model = stored["test"], evaluated(tmp_path / "data").model
-    assert test["model"]["retrieval"]["hr@10"] == {
-        "value": model.retrieval["hr@10"].value,
-        "low": model.retrieval["hr@10"].low,
-        "high": model.retrieval["hr@10"].high,
+    assert test["model"]["retrieval"]["mrr"] == {
+        "value": model.retrieval["mrr"].value,
+        "low": model.retrieval["mrr"].low,
+        "high": model.retrieval["mrr"].high,
     }
     assert set(test["baselines"]) == set(evaluated(tmp_path / "data").baselines)
     assert test["planted_optimum"] is None
