@@ -20,7 +20,8 @@ def batch_of(targets: list[int], seen: list[list[int]], behaviours: list[list[in
     offsets = torch.tensor([0, *torch.tensor([len(user) for user in items]).cumsum(0).tolist()])
     events = JaggedBatch(flat, codes, torch.arange(len(flat)), offsets, torch.arange(len(items)))
     seen_offsets = torch.tensor([0, *torch.tensor([len(user) for user in seen]).cumsum(0).tolist()])
-    return EvaluationBatch(events, torch.tensor([item for user in seen for item in user]).long(), seen_offsets)
+    seen_items = torch.tensor([item for user in seen for item in user]).long()
+    return EvaluationBatch(events, seen_items, seen_offsets, torch.zeros(len(items), dtype=torch.bool))
 
 
 def statistics_of(counts: list[int]) -> TrainingStatistics:

@@ -98,6 +98,8 @@ TARGETS = (
     Target("unigrf_dist/evaluate/training_statistics.py", _evaluate("training_statistics")),
     Target("unigrf_dist/evaluate/engine_scorer.py", _evaluate("engine_scorer")),
     Target("unigrf_dist/evaluate/evaluator.py", _evaluate("evaluator")),
+    Target("unigrf_dist/evaluate/verdict.py", _evaluate("verdict")),
+    Target("unigrf_dist/evaluate/opponents/*.py", ("tests/evaluate/opponents",)),
     Target("unigrf_dist/evaluate/*.py", _evaluate("metrics_file")),
 )
 

@@ -125,9 +125,10 @@ class RetrievalConfig(Section):
     distribution: Literal["uniform", "log_popularity"] = Field(
         "uniform", description="Distribution of the samples; `log_popularity` is Zipfian in the popularity rank."
     )
-    mask_seen_negatives: bool = Field(
-        True,
-        description="Mask the negatives that the user has seen by then, as evaluation leaves them unranked.",
+    mask_seen_negatives: bool | None = Field(
+        None,
+        description="Mask the negatives that the user has seen by then. If left out as evaluation ranks: masked, "
+        "but not with `evaluate.seen: keep`.",
     )
     logq_correction: bool = Field(True, description="Correct the logits for unequal sampling probabilities.")
     temperature: float = Field(0.05, gt=0, description="The logits of the softmax are divided by it.")
@@ -289,6 +290,12 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """The evaluation of a run, and of the validations in training."""
 
+    seen: Literal["exclude", "keep", "window"] | None = Field(
+        None,
+        description="Which items a user has met leave the ranking: all (`exclude`; users whose held-out item is "
+        "one of them are then no users of retrieval), none (`keep`), or those in the window shown to the model "
+        "(`window`). If left out, `keep` where more than 1 % of the events repeat an item, else `exclude`.",
+    )
     batch_users: int = Field(128, ge=1, description="Users per batch and rank.")
     bootstrap_samples: int = Field(
         1000, ge=10, description="Resamples of the users behind each confidence interval."

@@ -101,6 +101,9 @@ def ranking_metrics(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
     labels = labels[order]
     if labels.numel() == 0:
         return {name: Metric(None, reason="no labels") for name in RANKING_METRICS}
+    if not_finite := int((~logits.isfinite()).sum()):
+        reason = f"{not_finite:,} of {logits.numel():,} predictions are not finite"
+        return {name: Metric(None, reason=reason, of_model=True) for name in RANKING_METRICS}
     probability = logits.sigmoid()
     losses = F.softplus(logits) - labels * logits
     deviation = F.one_hot(_bin_of(probability), _NUM_BINS).double() * (probability - labels)[:, None]
@@ -128,9 +131,12 @@ def calibration_bins(logits: Tensor, labels: Tensor) -> list[CalibrationBin]:
     """Predictions in up to ten bins of equal counts; users without a label are masked.
 
     Equal counts and not equal widths: rare behaviours would all fall into one bin of equal width. Equal
-    predictions share a bin, so that bins are fewer where predictions repeat.
+    predictions share a bin, so that bins are fewer where predictions repeat. No bins of predictions that are not
+    finite.
     """
     logits, labels = _labelled(logits, labels)
+    if not bool(logits.isfinite().all()):
+        return []
     probability = logits.sigmoid()
     bins = _bin_of(probability)
     members = [(probability[bins == b], labels[bins == b]) for b in bins.unique()]

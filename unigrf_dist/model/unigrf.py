@@ -302,7 +302,7 @@ class UniGRF(nn.Module):
         above = None  # [B, W]
         if targets is not None:
             above = above_threshold_masks(targets.above_threshold_ids, negatives, num_items=self.num_items)
-        if not self.objective.retrieval.mask_seen_negatives or not batch.num_events:
+        if self.objective.retrieval.mask_seen_negatives is False or not batch.num_events:
             return above, None if above is None else pairs.users
         masks = seen_negative_masks(batch, negatives, num_items=self.num_items)  # [E, W]
         if above is not None:

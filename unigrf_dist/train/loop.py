@@ -26,6 +26,7 @@ from unigrf_dist.train.checks import refuse_unfit
 from unigrf_dist.train.clock import Clock
 from unigrf_dist.train.engine import base_learning_rate
 from unigrf_dist.train.non_finite import NonFiniteWatch
+from unigrf_dist.train.seen_items import needs_prior_items
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.signals import Signals
 from unigrf_dist.train.step import StepOutcome, TrainStep
@@ -68,7 +69,7 @@ def build_stream(parts: Parts) -> TrainStream:
         seed=config.train.seed,
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
-        prior_items=config.objective.enhancer is not None or config.objective.retrieval.mask_seen_negatives,
+        prior_items=needs_prior_items(config),
     )
 
 
@@ -224,6 +225,7 @@ class Trainer:
             rank=self.runtime.rank,
             world_size=self.runtime.world_size,
             targets=self.config.objective.retrieval.targets,
+            seen=self.config.evaluate.seen or "exclude",
             bootstrap_samples=0,
             on_progress=lambda done, _total: reached(f"validation after step {self.state.step}, batch {done}"),
         )
