@@ -53,3 +53,15 @@ class DenseTables:
 
     def _combined(self, lookup: FeatureLookup) -> Tensor:
         return lookup.combine({name: self.weights[name][rows] for name, rows in lookup.ids.items()})
+
+
+def empty_tables(features: SideFeatures, num_items: int, width: int) -> DenseTables:
+    """Tables of zeros, to be filled.
+
+    Args:
+        features: side features of the model.
+        num_items: rows of the item table.
+        width: columns of every table.
+    """
+    rows = {ITEM: num_items, **features.cardinalities}
+    return DenseTables({name: torch.zeros(number, width) for name, number in rows.items()}, features)
