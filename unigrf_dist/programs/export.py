@@ -31,6 +31,9 @@ def export(
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Evaluate what is exported on the test split, for the model card.")
     ] = False,
+    formats: Annotated[
+        str, typer.Option(help="Graphs for other runtimes: pt2, aoti, onnx, with commas between them.")
+    ] = "",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value.")
     ] = None,
@@ -48,6 +51,7 @@ def export(
         blend=weights,
         quantize=quantize,
         evaluate=evaluate,
+        formats=[name.strip() for name in formats.split(",") if name.strip()],
     )
     files = [file for file in out.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)

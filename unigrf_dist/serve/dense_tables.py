@@ -40,6 +40,11 @@ class DenseTables:
         vectors = self.items[batch.item_ids]
         return vectors + self._combined(self.features.lookup(batch)) if self.features else vectors
 
+    def of_all_items(self) -> Tensor:
+        """``[num_items, D]``: of each item its vector, with what its own features add in tokens."""
+        added = self.features.of_items(torch.arange(len(self.items)), self.weights)
+        return self.items if added is None else self.items + added
+
     def candidates(self, ids: Tensor, batch: JaggedBatch) -> Tensor:
         """``[B, C, D]`` likewise for further items ``[B, C]`` of the users of ``batch``."""
         vectors = self.items[ids]

@@ -12,6 +12,7 @@ from torch import Tensor
 from unigrf_dist import __version__
 from unigrf_dist.config import Config
 from unigrf_dist.data.feature_files import ItemCodes
+from unigrf_dist.serve.dense_tables import DenseTables
 from unigrf_dist.serve.export.weights import dequantized, quantized
 from unigrf_dist.serve.loaded import LoadedRun
 
@@ -84,6 +85,11 @@ def stored_table(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     """``[rows, D]`` fp32 table of an export."""
     table = tensors[f"tables.{name}"]
     return dequantized(table, tensors[f"tables.{name}.scale"]) if table.dtype == torch.int8 else table
+
+
+def stored_tables(run: LoadedRun, tensors: Mapping[str, Tensor]) -> DenseTables:
+    """The tables of a run as an export of these tensors holds them."""
+    return DenseTables({name: stored_table(tensors, name) for name in run.tables.weights}, run.tables.features)
 
 
 def stored_codes(tensors: Mapping[str, Tensor], name: str, cardinality: int) -> ItemCodes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,15 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metrics_file import read_metrics
 from unigrf_dist.serve.export.bundle import CARD_FILE, CONFIG_FILE, ITEMS_FILE, appear, refuse_used
 from unigrf_dist.serve.export.card import model_card
-from unigrf_dist.serve.export.contents import Quantization, config_json, export_config, export_tensors
+from unigrf_dist.serve.export.contents import (
+    Quantization,
+    config_json,
+    export_config,
+    export_tensors,
+    stored_tables,
+)
 from unigrf_dist.serve.export.evaluation import evaluated
+from unigrf_dist.serve.export.formats import refuse_unwritable, write_formats
 from unigrf_dist.serve.export.weights import save_tensors
 from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
 from unigrf_dist.serve.loading import load_run
@@ -31,6 +39,7 @@ def export_run(
     blend: Mapping[str, float] | None = None,
     quantize: Quantization = "none",
     evaluate: bool = False,
+    formats: Collection[str] = (),
 ) -> LoadedRun:
     """Write an export, the same bytes whatever ranks wrote the checkpoint; ``out`` appears when it is complete.
 
@@ -43,25 +52,30 @@ def export_run(
         quantize: ``int8`` stores the tables with a byte per value.
         evaluate: evaluate on the test split what is exported, for the model card; without it the card has the
             figures of ``unigrf evaluate``.
+        formats: graphs for other runtimes, of `formats.FORMATS`.
 
     Returns:
         The run that was exported, as its folder gave it.
 
     Raises:
-        UserError: as `load_run`; or the folder is used or can't be written, or ``blend`` names no task.
+        UserError: as `load_run`; or the folder is used or can't be written, ``blend`` names no task, or a
+            format can't be written here.
     """
     refuse_used(out)
     loaded = load_run(run, checkpoint=checkpoint, overrides=overrides)
     chosen = _checked_blend(loaded, blend or {})
     config = export_config(loaded, chosen, quantize)
+    refuse_unwritable(formats, loaded)
     tensors = export_tensors(loaded, quantize)
-    record = evaluated(loaded, tensors) if evaluate else read_metrics(run).get("test")
+    stored = replace(loaded, tables=stored_tables(loaded, tensors))
+    record = evaluated(stored) if evaluate else read_metrics(run).get("test")
     card = model_card(loaded, config, record, name=out.name, measured=evaluate)
 
     def write(folder: Path) -> None:
         text = json.dumps(config_json(config), indent=1, allow_nan=False)
         (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
         save_tensors(folder, tensors)
+        write_formats(folder, stored, formats)
         _write_items(folder / ITEMS_FILE, loaded.items)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
 
