@@ -38,7 +38,10 @@ COMMON = [
 ]
 # DeepSpeed compiles an operator when the first process group starts.
 COMPILED = ["triton==3.7.1", "ninja>=1.11"]
+# Graphs for other runtimes (`unigrf export --formats onnx`).
+ONNX = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.20"]
 TEST = [
+    *ONNX,
     "pytest>=8",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -86,6 +89,7 @@ setup(
     extras_require={
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],
         "cuda": ["fbgemm-gpu==1.8.0", *COMPILED],
+        "onnx": ONNX,
         "test": TEST,
     },
     entry_points={"console_scripts": ["unigrf=unigrf_dist.cli:main"]},

@@ -209,16 +209,16 @@ def sha256(path: Path) -> str:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into ``folder``."""
     body = manifest.model_dump_json(indent=1)
-    (folder / MANIFEST_FILE).write_text(_with_hash(body) + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(with_hash(body) + "\n", encoding="utf-8")
 
 
-def _with_hash(body: str) -> str:
-    """The JSON object ``body`` with the SHA-256 of its own text as first key."""
+def with_hash(body: str) -> str:
+    """The indented JSON object ``body`` with the SHA-256 of its own text as first key."""
     return f'{{\n "{_HASH_KEY}": "{hashlib.sha256(body.encode()).hexdigest()}",{body.removeprefix("{")}'
 
 
-def _without_hash(text: str) -> str:
-    """What ``_with_hash`` was given.
+def without_hash(text: str) -> str:
+    """What ``with_hash`` was given.
 
     Raises:
         ValueError: it was altered since.
@@ -227,7 +227,7 @@ def _without_hash(text: str) -> str:
     if _HASH_KEY not in head:
         return text  # of a version that wrote none
     body = "{" + rest
-    if not separator or _with_hash(body) != text.rstrip("\n"):
+    if not separator or with_hash(body) != text.rstrip("\n"):
         raise ValueError("altered since it was written: its SHA-256 differs")
     return body
 
@@ -249,7 +249,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     try:
-        return Manifest.model_validate_json(_without_hash(text))
+        return Manifest.model_validate_json(without_hash(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"

@@ -55,7 +55,7 @@ def recommend(
         raise UserError("recommend: name the users by one of --user, --users, --all and --histories")
     if out is None and not user:
         raise UserError("recommend: --users, --all and --histories write a file; name it with --out")
-    weights = _blend(blend or [])
+    weights = blend_weights(blend or [])
 
     from rich.console import Console
     from rich.progress import Progress
@@ -96,7 +96,7 @@ def recommend(
         typer.echo(line, err=True)
 
 
-def _blend(words: Sequence[str]) -> dict[str, float]:
+def blend_weights(words: Sequence[str]) -> dict[str, float]:
     """``TASK=LAMBDA``, where the task is a rule and may hold signs of equality itself."""
     weights = {}
     for word in words:

@@ -1,20 +1,19 @@
-"""A trained run as one process needs it: configuration, data set, dense model and whole tables."""
+"""A run's folder as one process needs it: configuration, data set, dense model and whole tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from unigrf_dist.config import Config, load_config
-from unigrf_dist.data import Dataset, open_dataset
+from unigrf_dist.config import load_config
+from unigrf_dist.data import open_dataset
 from unigrf_dist.errors import UserError
-from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
-from unigrf_dist.serve.dense_tables import ITEM, DenseTables
+from unigrf_dist.serve.dense_tables import empty_tables
+from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
 from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, read_blocks, verify
 from unigrf_dist.train.checkpoints.folders import CheckpointFolders
 from unigrf_dist.train.checkpoints.index import read_index, refuse_other_model
@@ -23,25 +22,6 @@ from unigrf_dist.train.feature_codes import side_features
 from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
 
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """What a checkpoint gives; on the CPU, in fp32.
-
-    Attributes:
-        config: configuration of the run.
-        dataset: the data set whose items the tables hold; its batches carry the model's user features.
-        model: the dense model, in evaluation mode.
-        tables: the tables.
-        checkpoint: name of the checkpoint.
-    """
-
-    config: Config
-    dataset: Dataset
-    model: UniGRF
-    tables: DenseTables
-    checkpoint: str
 
 
 def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> LoadedRun:
@@ -76,7 +56,7 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
         files, stored = read_index(place)
         refuse_other_model(place, stored["model"], own)
         verify(place, files)
-        tables = _tables(features, dataset.num_items, config.model.width)
+        tables = empty_tables(features, dataset.num_items, config.model.width)
         parameters = [
             Block(f"dense/{name}/weight", 0, 0, parameter.numel(), parameter.data.view(1, -1))
             for name, parameter in model.named_parameters()
@@ -85,9 +65,6 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
         read_blocks(place, files, [*parameters, *rows])
     except (DamagedError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
-    return LoadedRun(config, dataset, model, tables, place.name)
-
-
-def _tables(features: SideFeatures, num_items: int, width: int) -> DenseTables:
-    rows = {ITEM: num_items, **features.cardinalities}
-    return DenseTables({name: torch.zeros(number, width) for name, number in rows.items()}, features)
+    items = ItemDictionary(dataset.raw_item_ids(), dataset.training_counts(), dataset.item_titles())
+    behaviours = dataset.manifest.behaviours
+    return LoadedRun(config, items, behaviours, model, tables, place.name, blend={}, dataset=dataset)

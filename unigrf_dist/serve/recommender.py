@@ -1,4 +1,4 @@
-"""``Recommender``: a trained run that answers with raw ids."""
+"""``Recommender``: a trained model that answers with raw ids."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from unigrf_dist.data import Dataset
 from unigrf_dist.data.histories import NOBODY, UserHistories
 from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.errors import UserError
 from unigrf_dist.serve.lists import Lists
-from unigrf_dist.serve.loading import load_run
+from unigrf_dist.serve.loaded import LoadedRun
 from unigrf_dist.serve.popular import popular_lists
 from unigrf_dist.serve.stages import ListOptions, TwoStages
 from unigrf_dist.serve.vocabulary import Event, RawId, Vocabulary, raw_id
@@ -76,19 +77,42 @@ class Recommender:
     """
 
     def __init__(self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> None:
-        self.run = load_run(Path(run), checkpoint=checkpoint, overrides=overrides)
-        self.tasks = [task.rule for task in self.run.config.objective.ranking]
-        self.users = UserHistories(self.run.dataset)
-        self.stages = TwoStages(self.run)
+        # What reads the folder of a run comes from training's packages, which an export does without.
+        from unigrf_dist.serve.loading import load_run
+
+        self._answer_from(load_run(Path(run), checkpoint=checkpoint, overrides=overrides))
+
+    @classmethod
+    def of(cls, run: LoadedRun) -> Recommender:
+        """Answers from a run or export that is loaded already."""
+        recommender = cls.__new__(cls)
+        recommender._answer_from(run)
+        return recommender
+
+    def _answer_from(self, run: LoadedRun) -> None:
+        self.run, self.tasks, self.stages = run, run.tasks, TwoStages(run)
+
+    @cached_property
+    def users(self) -> UserHistories:
+        """Histories of the data set's users.
+
+        Raises:
+            UserError: this is an export, which has no users.
+        """
+        return UserHistories(self._dataset)
+
+    @property
+    def _dataset(self) -> Dataset:
+        if self.run.dataset is None:
+            raise UserError(
+                "recommend: an export knows no users; give history, or recommend from the run's folder"
+            )
+        return self.run.dataset
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Raw ids of the items, and the behaviours."""
-        return Vocabulary(self.run.dataset)
-
-    @cached_property
-    def _popularity(self) -> Tensor:
-        return self.run.dataset.training_counts()
+        return Vocabulary(self.run.items, self.run.behaviours)
 
     def recommend(
         self,
@@ -117,7 +141,8 @@ class Recommender:
             seen: whether items of the history may come again.
             allow: only these items may appear; ids that the catalogue does not have count for nothing.
             deny: these items may not.
-            blend: lambda of each ranking task, by its rule; 0 for tasks that are not named.
+            blend: lambda of each ranking task, by its rule, 0 for tasks that are not named. Left out, it is the
+                export's; that of a run's folder is 0.
 
         Raises:
             UserError: an argument contradicts another, the data set or the model.
@@ -137,8 +162,17 @@ class Recommender:
 
     def histories(self, raw_users: Sequence[RawId]) -> Sequences:
         """Histories of users by raw id, in that order; empty ones of users that the data set does not have."""
-        kind = self.run.dataset.manifest.raw_user_type
-        return self.histories_of(self.users.find(pa.array([raw_id(raw, kind, "user") for raw in raw_users])))
+        return self.histories_of(self.users.find(self.raw_user_ids(raw_users)))
+
+    def raw_user_ids(self, raw_users: Sequence[RawId]) -> pa.Array:
+        """Raw ids of users, in the type of the data set.
+
+        Raises:
+            UserError: an id is of another type.
+        """
+        kind = self._dataset.manifest.raw_user_type
+        ids = [raw_id(raw, kind, "user") for raw in raw_users]
+        return pa.array(ids, pa.int64() if kind == "int64" else pa.string())
 
     def histories_of(self, users: IntArray) -> Sequences:
         """Histories of users by dense id, in that order; empty ones where the id is ``NOBODY``."""
@@ -178,7 +212,13 @@ class Recommender:
             raise UserError(f"candidates = {candidates} is below k = {k}: ranking orders what retrieval hands it")
         if seen not in ("exclude", "keep"):
             raise UserError(f"seen = {seen!r}: allowed are exclude and keep")
-        return ListOptions(k, candidates, seen == "exclude", self._allowed(allow, deny), self._blend(blend or {}))
+        return ListOptions(
+            k,
+            candidates,
+            seen == "exclude",
+            self._allowed(allow, deny),
+            self._blend(self.run.blend if blend is None else blend),
+        )
 
     def lists(self, histories: Sequences, at: IntArray | None, options: ListOptions) -> Lists:
         """A list for each history; who shares the call changes nothing of it.
@@ -193,7 +233,9 @@ class Recommender:
         """
         known = np.flatnonzero(histories.lengths)
         num_users, num_tasks = histories.num_users, len(self.tasks)
-        fallback = popular_lists(self._popularity, num_users - len(known), options.k, num_tasks, options.allowed)
+        fallback = popular_lists(
+            self.run.items.training_counts, num_users - len(known), options.k, num_tasks, options.allowed
+        )
         if not len(known):
             return fallback
         with_events = self._with_features(histories.take(known))
@@ -242,7 +284,7 @@ class Recommender:
     def _allowed(self, allow: Iterable[RawId] | None, deny: Iterable[RawId] | None) -> Tensor | None:
         if allow is None and deny is None:
             return None
-        allowed = torch.full((self.run.dataset.num_items,), allow is None)
+        allowed = torch.full((len(self.run.items),), allow is None)
         if allow is not None:
             allowed[torch.from_numpy(self.vocabulary.rows(allow)[0])] = True
         if deny is not None:

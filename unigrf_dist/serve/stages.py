@@ -18,7 +18,7 @@ from unigrf_dist.evaluate.top_k import NOTHING
 from unigrf_dist.model.request_pass import KeptHistory, rank_candidates, read_histories
 from unigrf_dist.model.table_shard import TableShard
 from unigrf_dist.serve.lists import Lists, blended
-from unigrf_dist.serve.loading import LoadedRun
+from unigrf_dist.serve.loaded import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TwoStages:
         self._temperature = retrieval.temperature
         self._catalogue = ShardedCatalogue(
             [TableShard(0, 0, run.tables.items)],
-            num_items=run.dataset.num_items,
+            num_items=len(run.items),
             dim=run.config.model.width,
             normalize=retrieval.normalize,
         )
