@@ -15,6 +15,7 @@ from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
+from unigrf_dist.objective.tasks import RETRIEVAL, TASKS
 from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.progress import reached
@@ -108,6 +109,7 @@ class Trainer:
             done_steps=self.state.step,
             selection=self.selection.metric,
             active=self.runtime.is_main,
+            tasks=TASKS if self.config.objective.ranking else TASKS[: RETRIEVAL + 1],
         )
         self._non_finite = NonFiniteWatch(run, parts, self.state, warn=self.reporter.warn)
         self.stop = StopRequest()
