@@ -25,6 +25,7 @@ class JaggedBatch:
         prior_item_ids: ``[S]`` int64, items of the users' prior history (the events before these), user by user;
             None unless the stream was asked for it.
         prior_offsets: ``[B + 1]`` int64, bounds of each user's items in ``prior_item_ids``; None together with it.
+        known: ``[E]`` bool, whether the event's item has a row of its own in the item table; None if all have.
     """
 
     item_ids: Tensor
@@ -35,6 +36,7 @@ class JaggedBatch:
     user_features: Tensor | None = None
     prior_item_ids: Tensor | None = None
     prior_offsets: Tensor | None = None
+    known: Tensor | None = None
 
     @property
     def num_users(self) -> int:

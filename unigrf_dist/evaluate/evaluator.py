@@ -97,10 +97,11 @@ def evaluate(
         RuntimeError: users were lost or counted twice between the ranks.
     """
     scorers: dict[str, Scorer] = {"model": ModelScorer(scorer)}
+    live = scorer.live_items()
     if comparisons:
         statistics = training_statistics(dataset, scorer.task_labels, rank=rank, world_size=world_size)
-        scorers["popularity"] = Popularity(statistics)
-        scorers["most_recent"] = MostRecent(statistics, scorer.task_labels)
+        scorers["popularity"] = Popularity(statistics, live)
+        scorers["most_recent"] = MostRecent(statistics, scorer.task_labels, live)
     stream = EvaluationStream(
         dataset, split=split, batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size
     )
@@ -115,7 +116,7 @@ def evaluate(
     return EvaluationResult(
         split=split,
         num_users=expected,
-        protocol=_protocol(dataset, max_events, bootstrap_samples, targets),
+        protocol=_protocol(dataset, max_events, bootstrap_samples, targets, live),
         model=tables.pop("model"),
         baselines=tables,
         planted_optimum=read_planted_optimum(dataset.path, split) if comparisons and targets is None else None,
@@ -172,11 +173,14 @@ def _gathered(parts: list[Tensor]) -> Tensor:
     return torch.cat(Collective().gather_rows(torch.cat(parts)))
 
 
-def _protocol(dataset: Dataset, max_events: int, bootstrap_samples: int, targets: str | None) -> dict[str, Any]:
+def _protocol(
+    dataset: Dataset, max_events: int, bootstrap_samples: int, targets: str | None, live: Tensor | None
+) -> dict[str, Any]:
     return {
         **({} if targets is None else {"retrieval_targets": targets}),
         "split_rule": dataset.manifest.split_rule,
-        "candidates": dataset.num_items,
+        "candidates": dataset.num_items if live is None else int(live.sum()),
+        **({} if live is None else {"items_without_a_row": "no candidates; as a held-out item never found"}),
         "seen_items": "all earlier items of the user are removed",
         "ties": "half of the items with the target's score stand before it, rounded up",
         "max_events": max_events,

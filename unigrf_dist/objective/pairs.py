@@ -62,11 +62,15 @@ class QueryPositivePairs:
 def next_item_weights(batch: JaggedBatch, targets: Tensor) -> Tensor:
     """``[E]`` fp32, 1 for each event whose user has a next event that is a target, else 0.
 
+    An item without a row of its own is no target: no vector would stand for it and it alone.
+
     Args:
         batch: the events.
         targets: ``[num_behaviours]`` fp32, 1 for the behaviours of events that retrieval is to find, else 0.
     """
-    return batch.has_next_event * targets[batch.behaviours[_next_events(batch)]]
+    next_events = _next_events(batch)
+    weights = batch.has_next_event * targets[batch.behaviours[next_events]]
+    return weights if batch.known is None else weights * batch.known[next_events]
 
 
 def next_item_pairs(
