@@ -299,6 +299,8 @@ class UniGRF(nn.Module):
         targets: EnhancerTargets | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """``[rows, W]`` bit masks of the negatives, and ``[P]`` the row that holds for each pair."""
+        if not negatives.ids.numel():
+            return None, None
         above = None  # [B, W]
         if targets is not None:
             above = above_threshold_masks(targets.above_threshold_ids, negatives, num_items=self.num_items)

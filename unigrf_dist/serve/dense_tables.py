@@ -25,10 +25,13 @@ class DenseTables:
     Attributes:
         weights: ``[rows, D]`` fp32 of each table.
         features: which features of items and users enter the tokens.
+        live: ``[num_items]`` bool, the items with a row of their own, which alone may be listed; None if all have.
+            The others have the vector that they share.
     """
 
     weights: Mapping[str, Tensor]
     features: SideFeatures
+    live: Tensor | None = None
 
     @property
     def items(self) -> Tensor:

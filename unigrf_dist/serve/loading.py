@@ -12,9 +12,9 @@ from unigrf_dist.data import open_dataset
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
-from unigrf_dist.serve.dense_tables import empty_tables
+from unigrf_dist.serve.dense_tables import ITEM, DenseTables, empty_tables
 from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
-from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, read_blocks, verify
+from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, StoredFile, read_blocks, verify
 from unigrf_dist.train.checkpoints.folders import CheckpointFolders
 from unigrf_dist.train.checkpoints.index import read_index, refuse_other_model
 from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
@@ -48,6 +48,7 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
     place = CheckpointFolders(run).resolve(checkpoint)
     own = {
         "items": [dataset.num_items, config.model.width],
+        "capacity": config.tables.ids.capacity,
         "catalogue": dataset.catalogue_fingerprint(),
         "features": features.cardinalities,
         "dense": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
@@ -56,15 +57,27 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
         files, stored = read_index(place)
         refuse_other_model(place, stored["model"], own)
         verify(place, files)
-        tables = empty_tables(features, dataset.num_items, config.model.width)
+        capacity = config.tables.ids.capacity
+        num_rows = dataset.num_items if capacity is None else capacity + 1
+        tables = empty_tables(features, num_rows, config.model.width)
         parameters = [
             Block(f"dense/{name}/weight", 0, 0, parameter.numel(), parameter.data.view(1, -1))
             for name, parameter in model.named_parameters()
         ]
         rows = [Block(f"table/{n}/weight", 0, 0, w.shape[1], w) for n, w in tables.weights.items()]
         read_blocks(place, files, [*parameters, *rows])
+        if capacity is not None:
+            tables = _by_item(tables, place, files, dataset.num_items)
     except (DamagedError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
     items = ItemDictionary(dataset.raw_item_ids(), dataset.training_counts(), dataset.item_titles())
     behaviours = dataset.manifest.behaviours
     return LoadedRun(config, items, behaviours, model, tables, place.name, blend={}, dataset=dataset)
+
+
+def _by_item(tables: DenseTables, place: Path, files: Sequence[StoredFile], num_items: int) -> DenseTables:
+    """Tables with a vector for every item, from the rows of dynamic ids."""
+    row_of_item = torch.zeros(num_items, 1, dtype=torch.int64)
+    read_blocks(place, files, [Block("ids/row", 0, 0, 1, row_of_item)])
+    weights = {**tables.weights, ITEM: tables.items[row_of_item[:, 0]]}
+    return DenseTables(weights, tables.features, row_of_item[:, 0] < len(tables.items) - 1)

@@ -282,13 +282,16 @@ class Recommender:
         )
 
     def _allowed(self, allow: Iterable[RawId] | None, deny: Iterable[RawId] | None) -> Tensor | None:
+        live = self.run.tables.live
         if allow is None and deny is None:
-            return None
+            return live
         allowed = torch.full((len(self.run.items),), allow is None)
         if allow is not None:
             allowed[torch.from_numpy(self.vocabulary.rows(allow)[0])] = True
         if deny is not None:
             allowed[torch.from_numpy(self.vocabulary.rows(deny)[0])] = False
+        if live is not None:
+            allowed &= live
         if not bool(allowed.any()):
             raise UserError("allow and deny leave no item of the catalogue; allow one of its raw ids")
         return allowed

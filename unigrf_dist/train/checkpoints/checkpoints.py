@@ -92,7 +92,8 @@ class Checkpoints:
         self.note_schedule(state)
         place = self.folders.folder / f"step-{state.step:08d}"
         dense = contents.dense_blocks(read_dense_state(self.engine), only_own=True)
-        blocks = contents.table_blocks(self.table) + contents.candidate_blocks(self.candidates) + dense
+        tables = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=True)
+        blocks = tables + contents.candidate_blocks(self.candidates) + dense
         staged = self._staging.copies(blocks)
         try:
             _on_main(lambda: self.folders.begin(state.step))
@@ -220,12 +221,15 @@ class Checkpoints:
 
     def _read(self, place: Path, files: list[StoredFile], *, with_candidates: bool) -> dict[str, Any]:
         dense = dense_state_template(self.engine)
-        targets = contents.table_blocks(self.table) + contents.dense_blocks(dense, only_own=False)
+        targets = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=False)
+        targets += contents.dense_blocks(dense, only_own=False)
         own = contents.candidate_blocks(self.candidates) if with_candidates else []
         # With another number of candidates per user, what was saved is of no use: the next round selects anew.
         stored = {(block.name, block.num_columns) for file in files for block in file.blocks}
         targets += [block for block in own if (block.name, block.num_columns) in stored]
         read_blocks(place, files, targets)
+        if self.table.live is not None:
+            self.table.live.reload()
         return dense
 
     def _restore_schedule(self, state: TrainState) -> None:

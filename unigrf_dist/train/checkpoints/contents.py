@@ -1,4 +1,4 @@
-"""What a checkpoint holds, as blocks of named matrices: tables, dense parameters, the enhancer's candidates.
+"""What a checkpoint holds, as blocks of named matrices: tables, rows of dynamic ids, dense parameters, candidates.
 
 The same blocks are written and read: their values are views of the live tensors where there are such, and buffers
 that ``restore`` copies from where there are not.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from unigrf_dist.model.tables import ItemTable
@@ -22,6 +23,26 @@ def table_blocks(table: ItemTable) -> list[Block]:
         Block(f"table/{name}", shard.row_offset, shard.column_offset, num_columns, shard.values)
         for name, num_columns, shard in table.state_shards()
         if len(shard.values)
+    ]
+
+
+def id_blocks(table: ItemTable, *, only_own: bool) -> list[Block]:
+    """Row, events and last step of every item, where ids are dynamic; views. See ``model.id_map``.
+
+    Args:
+        table: the tables; every rank holds the whole map.
+        only_own: leave out the items that other ranks write; neighbours are dealt out.
+    """
+    if table.live is None:
+        return []
+    ids = table.live.map
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if only_own else (0, 1)
+    first, last = (number * table.num_items // world_size for number in (rank, rank + 1))
+    columns = {"row": ids.rows, "events": ids.events, "last_step": ids.last_step}
+    return [
+        Block(f"ids/{name}", first, 0, 1, torch.from_numpy(values[first:last])[:, None])
+        for name, values in columns.items()
+        if first < last
     ]
 
 
@@ -53,6 +74,7 @@ def signature(engine: Any, table: ItemTable, catalogue: str) -> dict[str, Any]:
     """What a checkpoint must have in common with the model that it is loaded into."""
     return {
         "items": [table.num_items, table.width],
+        "capacity": None if table.live is None else table.live.map.capacity,
         "catalogue": catalogue,
         "features": table.features.cardinalities,
         "dense": {name: list(parameter_shape(p)) for name, p in engine.module.named_parameters()},

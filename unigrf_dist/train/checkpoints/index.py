@@ -38,6 +38,12 @@ def refuse_other_model(place: Path, stored: dict[str, Any], own: dict[str, Any])
             f"{place}: checkpoint of another model: its item table is {stored['items']}, "
             f"the configuration and data give {own['items']}"
         )
+    if stored.get("capacity") != own["capacity"]:
+        theirs, ours = (_described(each.get("capacity")) for each in (stored, own))
+        raise UserError(
+            f"{place}: checkpoint of another model: its items have {theirs}, the configuration gives {ours} "
+            "(tables.ids); use the configuration it was trained with"
+        )
     if stored["catalogue"] != own["catalogue"]:
         raise UserError(
             f"{place}: checkpoint of other data: its items are not those of data.path; "
@@ -51,3 +57,7 @@ def refuse_other_model(place: Path, stored: dict[str, Any], own: dict[str, Any])
                     f"{place}: checkpoint of another model: {name} is {theirs.get(name) or 'absent'} there, "
                     f"{ours.get(name) or 'absent'} here; use the configuration it was trained with"
                 )
+
+
+def _described(capacity: int | None) -> str:
+    return "a row each" if capacity is None else f"{capacity} rows in turn"
