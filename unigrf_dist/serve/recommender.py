@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,16 +70,19 @@ class Recommender:
         run: the run's folder.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         overrides: ``key=value`` of the configuration, such as where the data set lies now.
+        kept_bytes: memory for histories that `lists` keeps between calls, with the names it is given; 0 for none.
 
     Raises:
         UserError: there is no such run, checkpoint or data set, they do not belong together, or a file is damaged.
     """
 
-    def __init__(self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = (), kept_bytes: int = 0
+    ) -> None:
         self.run = load_run(Path(run), checkpoint=checkpoint, overrides=overrides)
         self.tasks = [task.rule for task in self.run.config.objective.ranking]
         self.users = UserHistories(self.run.dataset)
-        self.stages = TwoStages(self.run)
+        self.stages = TwoStages(self.run, kept_bytes=kept_bytes)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -180,13 +183,20 @@ class Recommender:
             raise UserError(f"seen = {seen!r}: allowed are exclude and keep")
         return ListOptions(k, candidates, seen == "exclude", self._allowed(allow, deny), self._blend(blend or {}))
 
-    def lists(self, histories: Sequences, at: IntArray | None, options: ListOptions) -> Lists:
+    def lists(
+        self,
+        histories: Sequences,
+        at: IntArray | None,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None = None,
+    ) -> Lists:
         """A list for each history; who shares the call changes nothing of it.
 
         Args:
             histories: all known events of ``B`` users, possibly none.
             at: ``[B]`` int64, moments of the requests in seconds; those of the users' last events if None.
             options: what kind of lists.
+            names: ``B`` names under which histories are kept between calls; None for those that are not.
 
         Raises:
             UserError: a request comes before the last event of its history.
@@ -204,7 +214,8 @@ class Recommender:
                 f"at = {asked[early[0]]} lies before the last event of its history, at {last[early[0]]}; "
                 "a request comes after what it knows"
             )
-        lists = Lists.joined([self.stages.lists(with_events, asked, options), fallback])
+        keep = None if names is None else [names[user] for user in known.tolist()]
+        lists = Lists.joined([self.stages.lists(with_events, asked, options, keep), fallback])
         others = np.flatnonzero(histories.lengths == 0)
         return lists.take(torch.from_numpy(np.argsort(np.concatenate([known, others]))))
 

@@ -5,6 +5,7 @@ Shapes: ``B`` users, ``C`` candidates, ``A`` ranking tasks, ``V`` items.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,9 @@ from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
 from unigrf_dist.evaluate.top_k import NOTHING
-from unigrf_dist.model.request_pass import KeptHistory, rank_candidates, read_histories
+from unigrf_dist.model.request_pass import KeptHistory, rank_candidates
 from unigrf_dist.model.table_shard import TableShard
+from unigrf_dist.serve.kept import KeptHistories, fresh_read
 from unigrf_dist.serve.lists import Lists, blended
 from unigrf_dist.serve.loading import LoadedRun
 
@@ -41,14 +43,16 @@ class ListOptions:
 
 
 class TwoStages:
-    """The model and its catalogue; read only, so that lists of a user never depend on who was asked for before.
+    """The model and its catalogue; lists of a user never depend on who was asked for before. Thread-safe.
 
     Args:
         run: the loaded run.
+        kept_bytes: memory for histories that are kept between requests; 0 for none.
     """
 
-    def __init__(self, run: LoadedRun) -> None:
+    def __init__(self, run: LoadedRun, *, kept_bytes: int = 0) -> None:
         self.model, self.tables = run.model, run.tables
+        self.kept = KeptHistories(run.model, run.tables, max_bytes=kept_bytes)
         self._max_events = run.config.data.max_events
         retrieval = run.config.objective.retrieval
         self._temperature = retrieval.temperature
@@ -59,25 +63,28 @@ class TwoStages:
             normalize=retrieval.normalize,
         )
 
-    def lists(self, histories: Sequences, asked: IntArray, options: ListOptions) -> Lists:
+    def lists(
+        self,
+        histories: Sequences,
+        asked: IntArray,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None = None,
+    ) -> Lists:
         """A list for each user.
 
         Args:
             histories: all that is known of the users' events, one or more of each user; the model sees the latest.
             asked: ``[B]`` int64, seconds: the moment of each request.
             options: what kind of lists.
+            names: ``B`` names under which histories are kept between requests, None for those that are not;
+                None to keep none.
         """
-        lengths = histories.lengths
-        everyone = np.arange(histories.num_users)
-        windows = histories.cut(everyone, np.maximum(lengths - self._max_events, 0), lengths)
         # User by user: a row of a matrix product depends in its last bits on how many rows there are, and a list
         # must not depend on who else is asked for. The search is exact, so that it takes all users at once.
-        batches = [windows.take(slice(user, user + 1)).to_batch() for user in everyone]
+        windows = self._windows(histories)
+        batches = [window.to_batch() for window in windows]
         moments = torch.from_numpy(asked).split(1)
-        kept = [
-            read_histories(self.model, self.tables.events(batch), batch, moment)
-            for batch, moment in zip(batches, moments, strict=True)
-        ]
+        kept = self._read(windows, moments, names)
         seen = (histories.item_ids, histories.offsets)
         if not options.exclude_seen:
             seen = (histories.item_ids[:0], np.zeros_like(histories.offsets))
@@ -91,6 +98,28 @@ class TwoStages:
         users = zip(kept, batches, found.ids.split(1), moments, strict=True)
         logits = torch.cat([self._logits(*user) for user in users])
         return blended(found, logits, options.blend, options.k)
+
+    def _windows(self, histories: Sequences) -> list[Sequences]:
+        """The latest events of each user, as many as the model takes."""
+        lengths = histories.lengths
+        starts = np.maximum(lengths - self._max_events, 0)
+        return [
+            histories.cut(slice(user, user + 1), starts[user : user + 1], lengths[user : user + 1])
+            for user in range(histories.num_users)
+        ]
+
+    def _read(
+        self,
+        windows: Sequence[Sequences],
+        moments: Sequence[Tensor],
+        names: Sequence[Hashable | None] | None,
+    ) -> list[KeptHistory]:
+        return [
+            fresh_read(self.model, self.tables, window, moment)
+            if name is None
+            else self.kept.read(name, window, moment)
+            for name, window, moment in zip(names or [None] * len(windows), windows, moments, strict=True)
+        ]
 
     def _logits(self, kept: KeptHistory, batch: JaggedBatch, ids: Tensor, asked: Tensor) -> Tensor:
         """``[B, C, A]`` ranking logits of candidates ``[B, C]``; arbitrary where there is no item."""
