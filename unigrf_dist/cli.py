@@ -135,6 +135,7 @@ def main() -> None:
     from unigrf_dist.programs import data as data_commands
     from unigrf_dist.programs import recommend as recommend_command
     from unigrf_dist.programs import save_pause
+    from unigrf_dist.programs import serve as serve_command
     from unigrf_dist.programs import study as study_commands
 
     data_commands.register(app)
@@ -143,6 +144,7 @@ def main() -> None:
     chaos_command.register(app)
     bench.command("save")(save_pause.bench_save)
     recommend_command.register(app)
+    serve_command.register(app)
     try:
         app()
     except UserError as error:

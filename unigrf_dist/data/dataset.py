@@ -76,6 +76,14 @@ class Dataset:
         """
         return self._items("raw_id").combine_chunks()
 
+    def item_titles(self) -> pa.Array | None:
+        """``[num_items]`` string, what the items are called, null where that is unknown; None without titles.
+
+        Raises:
+            UserError: the item dictionary cannot be read, or does not match the manifest.
+        """
+        return self._items("title").combine_chunks() if "title" in self._item_columns() else None
+
     def with_user_features(self, names: Sequence[str]) -> Dataset:
         """The same data set with batches that hold the codes of these user features, in this order."""
         return replace(self, user_features=tuple(names))
@@ -93,6 +101,13 @@ class Dataset:
             verify_file(file, record)
             return read_item_codes(file, self.manifest.features_of("item")[name], self.num_items)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
+
+    def _item_columns(self) -> list[str]:
+        file = self.path / self.manifest.items.file
+        try:
+            return list(pq.read_schema(file).names)
+        except (OSError, pa.ArrowException) as error:
             raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
 
     def _items(self, column: str) -> pa.ChunkedArray:

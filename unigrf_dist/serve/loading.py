@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
+from unigrf_dist.serve.blend_file import chosen_blend
 from unigrf_dist.serve.dense_tables import ITEM, DenseTables
 from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, read_blocks, verify
 from unigrf_dist.train.checkpoints.folders import CheckpointFolders
@@ -35,6 +36,7 @@ class LoadedRun:
         model: the dense model, in evaluation mode.
         tables: the tables.
         checkpoint: name of the checkpoint.
+        blend: lambda of ranking tasks, by rule, where a request names none.
     """
 
     config: Config
@@ -42,6 +44,7 @@ class LoadedRun:
     model: UniGRF
     tables: DenseTables
     checkpoint: str
+    blend: Mapping[str, float]
 
 
 def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> LoadedRun:
@@ -85,7 +88,7 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
         read_blocks(place, files, [*parameters, *rows])
     except (DamagedError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
-    return LoadedRun(config, dataset, model, tables, place.name)
+    return LoadedRun(config, dataset, model, tables, place.name, chosen_blend(run, place.name))
 
 
 def _tables(features: SideFeatures, num_items: int, width: int) -> DenseTables:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from unigrf_dist.data.histories import NOBODY, UserHistories
 from unigrf_dist.data.sequences import IntArray, Sequences
@@ -120,7 +121,8 @@ class Recommender:
             seen: whether items of the history may come again.
             allow: only these items may appear; ids that the catalogue does not have count for nothing.
             deny: these items may not.
-            blend: lambda of each ranking task, by its rule; 0 for tasks that are not named.
+            blend: lambda of each ranking task, by its rule, 0 for tasks that are not named; what was chosen on
+                validation if left out, else 0.
 
         Raises:
             UserError: an argument contradicts another, the data set or the model.
@@ -181,7 +183,13 @@ class Recommender:
             raise UserError(f"candidates = {candidates} is below k = {k}: ranking orders what retrieval hands it")
         if seen not in ("exclude", "keep"):
             raise UserError(f"seen = {seen!r}: allowed are exclude and keep")
-        return ListOptions(k, candidates, seen == "exclude", self._allowed(allow, deny), self._blend(blend or {}))
+        return ListOptions(
+            k,
+            candidates,
+            seen == "exclude",
+            self._allowed(allow, deny),
+            self._blend(self.run.blend if blend is None else blend),
+        )
 
     def lists(
         self,
@@ -218,6 +226,45 @@ class Recommender:
         lists = Lists.joined([self.stages.lists(with_events, asked, options, keep), fallback])
         others = np.flatnonzero(histories.lengths == 0)
         return lists.take(torch.from_numpy(np.argsort(np.concatenate([known, others]))))
+
+    def score(
+        self,
+        history: Sequences,
+        at: IntArray,
+        items: Sequence[RawId],
+        blend: Tensor,
+        name: Hashable | None = None,
+    ) -> list[Entry | None]:
+        """Both stages' scores of given items, whether or not the user has seen them.
+
+        Args:
+            history: all known events of one user, one or more.
+            at: ``[1]`` int64, moment of the request in seconds.
+            items: raw ids.
+            blend: ``[A]`` float64, lambda of each ranking task.
+            name: under which the history is kept between calls; None for one that is not.
+
+        Returns:
+            An entry for each item, in that order, with its retrieval probability among all items of the catalogue;
+            None for items that the catalogue does not have.
+
+        Raises:
+            UserError: an id is of another type than the catalogue's.
+        """
+        places = [self.vocabulary.rows([item])[0] for item in items]
+        known = torch.from_numpy(np.concatenate([*places, np.zeros(0, np.int64)]))
+        log_retrieval, logits = self.stages.scores(self._with_features(history), at, known, name)
+        scores = log_retrieval + logsigmoid(logits.double()) @ blend
+        rows = iter(zip(scores.tolist(), log_retrieval.tolist(), logits.sigmoid().tolist(), strict=True))
+        entries: list[Entry | None] = []
+        for place in places:
+            if not len(place):
+                entries.append(None)
+                continue
+            score, log_p, values = next(rows)
+            raw = self.vocabulary.raw_items[int(place[0])]
+            entries.append(Entry(raw, score, log_p, dict(zip(self.tasks, values, strict=True))))
+        return entries
 
     def entries(self, lists: Lists, row: int) -> list[Entry]:
         """The list of one user, with raw ids."""

@@ -99,6 +99,23 @@ class TwoStages:
         logits = torch.cat([self._logits(*user) for user in users])
         return blended(found, logits, options.blend, options.k)
 
+    def scores(
+        self, history: Sequences, asked: IntArray, items: Tensor, name: Hashable | None
+    ) -> tuple[Tensor, Tensor]:
+        """Retrieval log probabilities ``[m]`` float64 among all items, and ranking logits ``[m, A]``.
+
+        Args:
+            history: all known events of one user, one or more.
+            asked: ``[1]`` int64, seconds: the moment of the request.
+            items: ``[m]`` int64 dense item ids.
+            name: under which the history is kept between requests; None for one that is not.
+        """
+        (window,) = self._windows(history)
+        moment = torch.from_numpy(asked)
+        (kept,) = self._read([window], [moment], [name])
+        log_p = self._catalogue.log_probabilities(kept.queries, items[None], temperature=self._temperature)
+        return log_p[0], self._logits(kept, window.to_batch(), items[None], moment)[0]
+
     def _windows(self, histories: Sequences) -> list[Sequences]:
         """The latest events of each user, as many as the model takes."""
         lengths = histories.lengths
