@@ -78,13 +78,19 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="best, latest or a checkpoint's name.")] = "best",
     ranks: Ranks = 1,
     overrides: Overrides = None,
+    blend: Annotated[
+        bool, typer.Option("--blend", help="Also choose, on validation, how much ranking moves the lists.")
+    ] = False,
 ) -> None:
     """Rank the whole catalogue for every user, and score the held-out events."""
     from unigrf_dist.programs.evaluate import launch_evaluation
 
-    raise typer.Exit(
-        launch_evaluation(run, split=split, checkpoint=checkpoint, ranks=ranks, overrides=overrides or [])
-    )
+    status = launch_evaluation(run, split=split, checkpoint=checkpoint, ranks=ranks, overrides=overrides or [])
+    if blend and status == 0:
+        from unigrf_dist.programs.blend import choose
+
+        choose(run, checkpoint=checkpoint, overrides=overrides or [])
+    raise typer.Exit(status)
 
 
 @app.command()

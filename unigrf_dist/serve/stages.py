@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.sequences import IntArray, Sequences
-from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.evaluate.catalogue import Found, ShardedCatalogue
 from unigrf_dist.evaluate.top_k import NOTHING
 from unigrf_dist.model.request_pass import KeptHistory, rank_candidates
 from unigrf_dist.model.table_shard import TableShard
@@ -79,25 +79,42 @@ class TwoStages:
             names: ``B`` names under which histories are kept between requests, None for those that are not;
                 None to keep none.
         """
+        return blended(*self.candidates(histories, asked, options, names), options.blend, options.k)
+
+    def candidates(
+        self,
+        histories: Sequences,
+        asked: IntArray,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None = None,
+        *,
+        seen: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Found, Tensor]:
+        """What retrieval finds and the logits ``[B, C, A]`` that ranking gives it; arguments as `lists`.
+
+        Args:
+            seen: items ``[S]`` that must not appear, user by user, and ``[B + 1]`` bounds of each user's; those
+                of the histories, if these are to be excluded, if None.
+        """
         # User by user: a row of a matrix product depends in its last bits on how many rows there are, and a list
         # must not depend on who else is asked for. The search is exact, so that it takes all users at once.
         windows = self._windows(histories)
         batches = [window.to_batch() for window in windows]
         moments = torch.from_numpy(asked).split(1)
         kept = self._read(windows, moments, names)
-        seen = (histories.item_ids, histories.offsets)
-        if not options.exclude_seen:
-            seen = (histories.item_ids[:0], np.zeros_like(histories.offsets))
+        if seen is None:
+            excluded = histories.item_ids if options.exclude_seen else histories.item_ids[:0]
+            bounds = histories.offsets if options.exclude_seen else np.zeros_like(histories.offsets)
+            seen = torch.from_numpy(excluded), torch.from_numpy(bounds)
         found = self._catalogue.search(
             torch.cat([each.queries for each in kept]),
             options.candidates,
-            *map(torch.from_numpy, seen),
+            *seen,
             temperature=self._temperature,
             allowed=options.allowed,
         )
         users = zip(kept, batches, found.ids.split(1), moments, strict=True)
-        logits = torch.cat([self._logits(*user) for user in users])
-        return blended(found, logits, options.blend, options.k)
+        return found, torch.cat([self._logits(*user) for user in users])
 
     def scores(
         self, history: Sequences, asked: IntArray, items: Tensor, name: Hashable | None
