@@ -187,6 +187,25 @@ class ShardedCatalogue:
         values = _values(scores, unit[own])
         return Found(ids, values, values / temperature - mass[own, None])
 
+    @torch.no_grad()
+    def log_probabilities(self, queries: Tensor, item_ids: Tensor, *, temperature: float) -> Tensor:
+        """``[n, m]`` float64, natural logarithm of given items' shares in a softmax over the whole catalogue.
+
+        Args:
+            queries: ``[n, D]`` floating point, this rank's.
+            item_ids: ``[n, m]`` int64; ``m`` is the same on every rank.
+            temperature: the scores are divided by it in the softmax, as in the loss.
+        """
+        nothing = item_ids.new_zeros(len(queries) + 1)
+        best = self.search(queries, 1, item_ids.new_zeros(0), nothing, temperature=temperature)
+        mass = best.scores / temperature - best.log_probabilities  # [n, 1]
+        everyone = self._gather(queries)
+        wanted = torch.cat(self._ranks.gather_rows(item_ids))
+        columns = [self._items.of_items(everyone.fixed, column) for column in wanted.unbind(1)]
+        scores = torch.stack(columns, dim=1) if columns else queries.new_zeros(len(wanted), 0, dtype=torch.float64)
+        values = _values(scores, self._query_unit(everyone.norms)[:, None])
+        return values[everyone.own] / temperature - mass
+
     def _gather(self, queries: Tensor) -> _Queries:
         parts = self._ranks.gather_rows(queries)
         before = sum(part.shape[0] for part in parts[: self._ranks.rank])

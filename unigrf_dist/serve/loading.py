@@ -12,6 +12,7 @@ from unigrf_dist.data import open_dataset
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
+from unigrf_dist.serve.blend_file import chosen_blend
 from unigrf_dist.serve.dense_tables import ITEM, DenseTables, empty_tables
 from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
 from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, StoredFile, read_blocks, verify
@@ -71,8 +72,8 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
     except (DamagedError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
     items = ItemDictionary(dataset.raw_item_ids(), dataset.training_counts(), dataset.item_titles())
-    behaviours = dataset.manifest.behaviours
-    return LoadedRun(config, items, behaviours, model, tables, place.name, blend={}, dataset=dataset)
+    behaviours, blend = dataset.manifest.behaviours, chosen_blend(run, place.name)
+    return LoadedRun(config, items, behaviours, model, tables, place.name, blend=blend, dataset=dataset)
 
 
 def _by_item(tables: DenseTables, place: Path, files: Sequence[StoredFile], num_items: int) -> DenseTables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.histories import NOBODY, UserHistories
@@ -71,26 +72,29 @@ class Recommender:
         run: the run's folder.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         overrides: ``key=value`` of the configuration, such as where the data set lies now.
+        kept_bytes: memory for histories that `lists` keeps between calls, with the names it is given; 0 for none.
 
     Raises:
         UserError: there is no such run, checkpoint or data set, they do not belong together, or a file is damaged.
     """
 
-    def __init__(self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = (), kept_bytes: int = 0
+    ) -> None:
         # What reads the folder of a run comes from training's packages, which an export does without.
         from unigrf_dist.serve.loading import load_run
 
-        self._answer_from(load_run(Path(run), checkpoint=checkpoint, overrides=overrides))
+        self._answer_from(load_run(Path(run), checkpoint=checkpoint, overrides=overrides), kept_bytes)
 
     @classmethod
-    def of(cls, run: LoadedRun) -> Recommender:
+    def of(cls, run: LoadedRun, *, kept_bytes: int = 0) -> Recommender:
         """Answers from a run or export that is loaded already."""
         recommender = cls.__new__(cls)
-        recommender._answer_from(run)
+        recommender._answer_from(run, kept_bytes)
         return recommender
 
-    def _answer_from(self, run: LoadedRun) -> None:
-        self.run, self.tasks, self.stages = run, run.tasks, TwoStages(run)
+    def _answer_from(self, run: LoadedRun, kept_bytes: int) -> None:
+        self.run, self.tasks, self.stages = run, run.tasks, TwoStages(run, kept_bytes=kept_bytes)
 
     @cached_property
     def users(self) -> UserHistories:
@@ -141,8 +145,8 @@ class Recommender:
             seen: whether items of the history may come again.
             allow: only these items may appear; ids that the catalogue does not have count for nothing.
             deny: these items may not.
-            blend: lambda of each ranking task, by its rule, 0 for tasks that are not named. Left out, it is the
-                export's; that of a run's folder is 0.
+            blend: lambda of each ranking task, by its rule, 0 for tasks that are not named. Left out, it is what
+                was chosen on validation and is kept with the run or export, else 0.
 
         Raises:
             UserError: an argument contradicts another, the data set or the model.
@@ -220,13 +224,20 @@ class Recommender:
             self._blend(self.run.blend if blend is None else blend),
         )
 
-    def lists(self, histories: Sequences, at: IntArray | None, options: ListOptions) -> Lists:
+    def lists(
+        self,
+        histories: Sequences,
+        at: IntArray | None,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None = None,
+    ) -> Lists:
         """A list for each history; who shares the call changes nothing of it.
 
         Args:
             histories: all known events of ``B`` users, possibly none.
             at: ``[B]`` int64, moments of the requests in seconds; those of the users' last events if None.
             options: what kind of lists.
+            names: ``B`` names under which histories are kept between calls; None for those that are not.
 
         Raises:
             UserError: a request comes before the last event of its history.
@@ -246,9 +257,49 @@ class Recommender:
                 f"at = {asked[early[0]]} lies before the last event of its history, at {last[early[0]]}; "
                 "a request comes after what it knows"
             )
-        lists = Lists.joined([self.stages.lists(with_events, asked, options), fallback])
+        keep = None if names is None else [names[user] for user in known.tolist()]
+        lists = Lists.joined([self.stages.lists(with_events, asked, options, keep), fallback])
         others = np.flatnonzero(histories.lengths == 0)
         return lists.take(torch.from_numpy(np.argsort(np.concatenate([known, others]))))
+
+    def score(
+        self,
+        history: Sequences,
+        at: IntArray,
+        items: Sequence[RawId],
+        blend: Tensor,
+        name: Hashable | None = None,
+    ) -> list[Entry | None]:
+        """Both stages' scores of given items, whether or not the user has seen them.
+
+        Args:
+            history: all known events of one user, one or more.
+            at: ``[1]`` int64, moment of the request in seconds.
+            items: raw ids.
+            blend: ``[A]`` float64, lambda of each ranking task.
+            name: under which the history is kept between calls; None for one that is not.
+
+        Returns:
+            An entry for each item, in that order, with its retrieval probability among all items of the catalogue;
+            None for items that the catalogue does not have.
+
+        Raises:
+            UserError: an id is of another type than the catalogue's.
+        """
+        places = [self.vocabulary.rows([item])[0] for item in items]
+        known = torch.from_numpy(np.concatenate([*places, np.zeros(0, np.int64)]))
+        log_retrieval, logits = self.stages.scores(self._with_features(history), at, known, name)
+        scores = log_retrieval + logsigmoid(logits.double()) @ blend
+        rows = iter(zip(scores.tolist(), log_retrieval.tolist(), logits.sigmoid().tolist(), strict=True))
+        entries: list[Entry | None] = []
+        for place in places:
+            if not len(place):
+                entries.append(None)
+                continue
+            score, log_p, values = next(rows)
+            raw = self.vocabulary.raw_items[int(place[0])]
+            entries.append(Entry(raw, score, log_p, dict(zip(self.tasks, values, strict=True))))
+        return entries
 
     def entries(self, lists: Lists, row: int) -> list[Entry]:
         """The list of one user, with raw ids."""

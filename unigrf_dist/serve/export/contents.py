@@ -16,6 +16,8 @@ from unigrf_dist.serve.dense_tables import DenseTables
 from unigrf_dist.serve.export.weights import dequantized, quantized
 from unigrf_dist.serve.loaded import LoadedRun
 
+LIVE = "tables.live"
+"""Name of ``[num_items]`` bool, the items that may be listed; there under dynamic ids alone."""
 Quantization = Literal["none", "int8"]
 
 
@@ -73,6 +75,8 @@ def export_tensors(run: LoadedRun, quantize: Quantization) -> dict[str, Tensor]:
             tensors[f"tables.{name}"], tensors[f"tables.{name}.scale"] = quantized(table)
         else:
             tensors[f"tables.{name}"] = table
+    if run.tables.live is not None:
+        tensors[LIVE] = run.tables.live
     for name in run.config.model.item_features:
         codes = run.dataset.item_feature(name)
         tensors[f"item_features.{name}.values"] = codes.values
@@ -89,7 +93,8 @@ def stored_table(tensors: Mapping[str, Tensor], name: str) -> Tensor:
 
 def stored_tables(run: LoadedRun, tensors: Mapping[str, Tensor]) -> DenseTables:
     """The tables of a run as an export of these tensors holds them."""
-    return DenseTables({name: stored_table(tensors, name) for name in run.tables.weights}, run.tables.features)
+    weights = {name: stored_table(tensors, name) for name in run.tables.weights}
+    return DenseTables(weights, run.tables.features, tensors.get(LIVE))
 
 
 def stored_codes(tensors: Mapping[str, Tensor], name: str, cardinality: int) -> ItemCodes:

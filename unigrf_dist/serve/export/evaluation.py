@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
 from unigrf_dist.evaluate.evaluator import evaluate
+from unigrf_dist.evaluate.live_catalogue import LiveCatalogue
 from unigrf_dist.model.table_shard import TableShard
 from unigrf_dist.model.unigrf import SequenceScores
 from unigrf_dist.serve.loaded import LoadedRun
@@ -26,13 +28,23 @@ class _Scorer:
         scores: SequenceScores = self._run.model(self._run.tables.events(batch), batch)
         return scores
 
-    def catalogue(self) -> ShardedCatalogue:
-        return ShardedCatalogue(
-            [TableShard(0, 0, self._run.tables.items)],
-            num_items=len(self._run.items),
+    def catalogue(self) -> ShardedCatalogue | LiveCatalogue:
+        items, live = self._run.tables.items, self._run.tables.live
+        if live is not None:
+            # As in training: a row for each live item, and a last one that all others share.
+            items = torch.cat([items[live], items.new_zeros(1, items.shape[1])])
+        rows = ShardedCatalogue(
+            [TableShard(0, 0, items)],
+            num_items=len(items),
             dim=self._run.config.model.width,
             normalize=self._run.config.objective.retrieval.normalize,
         )
+        if live is None:
+            return rows
+        return LiveCatalogue(rows, (live.cumsum(0) - 1).masked_fill(~live, len(items) - 1))
+
+    def live_items(self) -> Tensor | None:
+        return self._run.tables.live
 
 
 def evaluated(run: LoadedRun) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
 from unigrf_dist.serve.dense_tables import ITEM, DenseTables
 from unigrf_dist.serve.export.bundle import CONFIG_FILE, ITEMS_FILE, verify
-from unigrf_dist.serve.export.contents import ExportConfig, stored_codes, stored_table
+from unigrf_dist.serve.export.contents import LIVE, ExportConfig, stored_codes, stored_table
 from unigrf_dist.serve.export.weights import load_tensors
 from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
 from unigrf_dist.serve.recommender import Recommender
@@ -67,7 +67,8 @@ def _loaded(stored: ExportConfig, tensors: Mapping[str, Tensor], items: ItemDict
     model.load_state_dict(own)
     codes = {name: stored_codes(tensors, name, number) for name, number in stored.item_features.items()}
     features = SideFeatures(codes, stored.user_features, torch.device("cpu"))
-    tables = DenseTables({name: stored_table(tensors, name) for name in (ITEM, *features.cardinalities)}, features)
+    weights = {name: stored_table(tensors, name) for name in (ITEM, *features.cardinalities)}
+    tables = DenseTables(weights, features, tensors.get(LIVE))
     return LoadedRun(config, items, behaviours, model, tables, stored.checkpoint, stored.blend, dataset=None)
 
 
