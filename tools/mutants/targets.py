@@ -212,8 +212,8 @@ EQUIVALENT: dict[str, str] = {
     _STATISTICS + "<module>: 40 -> (41)": "longer than any sequence, too",
     _STATISTICS + "<module>: 40 -> (39)": "longer than any sequence, too",
     _STATISTICS + "previous_labels: 1 -> (0)": "then the first event's label is missing, which says the same",
-    "unigrf_dist/objective/negatives.py::NegativeSource._samples: torch.randint(self.num_items, (count,), "
-    "generator=generator).to(self.device) -> (torch.randint(self.num_items, (count,), generator=generator))": (
+    "unigrf_dist/objective/negatives.py::NegativeSource._samples: torch.randint(size, (count,), "
+    "generator=generator).to(self.device) -> (torch.randint(size, (count,), generator=generator))": (
         "drawn on the CPU, where they stay without a GPU"
     ),
     "unigrf_dist/objective/negatives.py::NegativeSource._log_q.log_q: 1 - 1e-12 -> (1 + 1e-12)": (
