@@ -10,6 +10,7 @@ import torch
 
 from unigrf_dist.config import Config, load_config
 from unigrf_dist.data import Dataset, open_dataset
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.unigrf import UniGRF
@@ -68,13 +69,13 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
     place = CheckpointFolders(run).resolve(checkpoint)
     own = {
         "items": [dataset.num_items, config.model.width],
-        "catalogue": dataset.catalogue_fingerprint(),
         "features": features.cardinalities,
         "dense": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
     }
     try:
         files, stored = read_index(place)
-        refuse_other_model(place, stored["model"], own)
+        # A new item has no vector yet that could be compared with others.
+        refuse_other_model(place, stored["model"], own, Vocabularies.of(dataset), may_grow=False)
         verify(place, files)
         tables = _tables(features, dataset.num_items, config.model.width)
         parameters = [
