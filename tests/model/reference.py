@@ -142,7 +142,7 @@ class Reference:
 
     def _is_masked(self, item: int, positive_id: int, user: User, above: set[int], event: int) -> bool:
         reasons = ["positive"] if item == positive_id else []
-        if self.config.objective.retrieval.mask_seen_negatives:
+        if self.config.objective.retrieval.mask_seen_negatives is not False:
             reasons += ["window"] if item in user.items[: event + 1] else []
             reasons += ["prior"] if item in user.prior_items else []
         reasons += ["above_threshold"] if item in above else []

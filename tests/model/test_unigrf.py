@@ -142,8 +142,8 @@ def test_everything_that_the_method_treats_apart_occurs_in_the_batch(compared: t
     _, small, _, theirs, _ = compared
     retrieval, is_on = small.config.objective.retrieval, small.config.objective.enhancer is not None
     assert theirs.masked["positive"]
-    assert bool(theirs.masked["window"]) == retrieval.mask_seen_negatives
-    assert bool(theirs.masked["prior"]) == retrieval.mask_seen_negatives
+    assert bool(theirs.masked["window"]) == (retrieval.mask_seen_negatives is not False)
+    assert bool(theirs.masked["prior"]) == (retrieval.mask_seen_negatives is not False)
     assert bool(theirs.masked["above_threshold"]) == is_on
     for name in ("hard_negatives", "soft_positives", "above_threshold"):
         assert any(getattr(user, name) for user in theirs.targets) == is_on

@@ -27,6 +27,7 @@ class JaggedBatch:
         prior_offsets: ``[B + 1]`` int64, bounds of each user's items in ``prior_item_ids``; None together with it.
         context_lengths: ``[B]`` int64, how many of each user's first events are context alone: the model reads
             them, and no loss is taken on their labels or on retrieving them. None where there is no such event.
+        known: ``[E]`` bool, whether the event's item has a row of its own in the item table; None if all have.
     """
 
     item_ids: Tensor
@@ -38,6 +39,7 @@ class JaggedBatch:
     prior_item_ids: Tensor | None = None
     prior_offsets: Tensor | None = None
     context_lengths: Tensor | None = None
+    known: Tensor | None = None
 
     @property
     def num_users(self) -> int:

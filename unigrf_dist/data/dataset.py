@@ -105,6 +105,17 @@ class Dataset:
         """The same data set, whose sequences tell what the days after the first ``known_days`` brought."""
         return replace(self, known_days=known_days)
 
+    def item_titles(self) -> pa.Array | None:
+        """``[num_items]`` string, what the items are called, null where that is unknown; None without titles.
+
+        Raises:
+            UserError: the item dictionary cannot be read, or does not match the manifest.
+        """
+        if "title" not in self._item_columns():
+            return None
+        (titles,) = self._columns(self.manifest.items, "title")
+        return pa.concat_arrays([titles, pa.nulls(self.num_items - len(titles), titles.type)])
+
     def with_user_features(self, names: Sequence[str]) -> Dataset:
         """The same data set with batches that hold the codes of these user features, in this order."""
         return replace(self, user_features=tuple(names))
@@ -142,6 +153,13 @@ class Dataset:
             table = pq.read_table(file, columns=list(columns))
             return tuple(table.column(column).combine_chunks() for column in columns)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
+
+    def _item_columns(self) -> list[str]:
+        file = self.path / self.manifest.items.file
+        try:
+            return list(pq.read_schema(file).names)
+        except (OSError, pa.ArrowException) as error:
             raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
 
 

@@ -286,19 +286,19 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into ``folder``, whole or not at all."""
     partial = folder / f".{MANIFEST_FILE}.partial"
     with partial.open("w", encoding="utf-8") as file:
-        file.write(_with_hash(manifest.model_dump_json(indent=1)) + "\n")
+        file.write(with_hash(manifest.model_dump_json(indent=1)) + "\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / MANIFEST_FILE)
 
 
-def _with_hash(body: str) -> str:
-    """The JSON object ``body`` with the SHA-256 of its own text as first key."""
+def with_hash(body: str) -> str:
+    """The indented JSON object ``body`` with the SHA-256 of its own text as first key."""
     return f'{{\n "{_HASH_KEY}": "{hashlib.sha256(body.encode()).hexdigest()}",{body.removeprefix("{")}'
 
 
-def _without_hash(text: str) -> str:
-    """What ``_with_hash`` was given.
+def without_hash(text: str) -> str:
+    """What ``with_hash`` was given.
 
     Raises:
         ValueError: it was altered since.
@@ -307,7 +307,7 @@ def _without_hash(text: str) -> str:
     if _HASH_KEY not in head:
         return text  # of a version that wrote none
     body = "{" + rest
-    if not separator or _with_hash(body) != text.rstrip("\n"):
+    if not separator or with_hash(body) != text.rstrip("\n"):
         raise ValueError("altered since it was written: its SHA-256 differs")
     return body
 
@@ -329,7 +329,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     try:
-        return Manifest.model_validate_json(_without_hash(text))
+        return Manifest.model_validate_json(without_hash(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"

@@ -299,10 +299,12 @@ class UniGRF(nn.Module):
         targets: EnhancerTargets | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """``[rows, W]`` bit masks of the negatives, and ``[P]`` the row that holds for each pair."""
+        if not negatives.ids.numel():
+            return None, None
         above = None  # [B, W]
         if targets is not None:
             above = above_threshold_masks(targets.above_threshold_ids, negatives, num_items=self.num_items)
-        if not self.objective.retrieval.mask_seen_negatives or not batch.num_events:
+        if self.objective.retrieval.mask_seen_negatives is False or not batch.num_events:
             return above, None if above is None else pairs.users
         masks = seen_negative_masks(batch, negatives, num_items=self.num_items)  # [E, W]
         if above is not None:

@@ -62,12 +62,16 @@ class QueryPositivePairs:
 def next_item_weights(batch: JaggedBatch, targets: Tensor) -> Tensor:
     """``[E]`` fp32, 1 for each event whose user has a next event that is a target and no mere context, else 0.
 
+    An item without a row of its own is no target: no vector would stand for it and it alone.
+
     Args:
         batch: the events.
         targets: ``[num_behaviours]`` fp32, 1 for the behaviours of events that retrieval is to find, else 0.
     """
     next_events = _next_events(batch)
     weights = batch.has_next_event * targets[batch.behaviours[next_events]]
+    if batch.known is not None:
+        weights = weights * batch.known[next_events]
     return weights if (trained := batch.is_trained) is None else weights * trained[next_events]
 
 

@@ -17,7 +17,7 @@ from unigrf_dist.data.feature_files import write_item_codes, write_vocabulary
 from unigrf_dist.data.manifest import FeatureRecord, FileRecord, IdType, Owner
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.raw_checks import problem_of
-from unigrf_dist.prepare.scan import scan_file, user_error_of_reading
+from unigrf_dist.prepare.scan import Scan, read_scan, user_error_of_reading
 from unigrf_dist.prepare.source import FeatureColumn, FeatureSource
 from unigrf_dist.prepare.sql import ID_TYPES, count_rows, sql_text
 from unigrf_dist.prepare.workspace import arrow_batches
@@ -111,19 +111,14 @@ class FeatureTables:
 
     def _load(self, source: FeatureSource, id_type: IdType) -> dict[str, str]:
         """Make the table ``{owner}_rows`` of the file's columns. Returns their types."""
-        scan = scan_file(self._connection, source.file, source)
-        key = scan.columns[source.key].as_id(id_type)
-        named = "".join(
-            f", {scan.columns[column.column].sql} AS column_{number}"
-            for number, column in enumerate(source.features.values())
+        types: dict[str, str] = {}
+        read_scan(
+            self._connection,
+            source.file,
+            source,
+            lambda scan: types.update(self._read(scan, source, id_type)),
         )
-        kept = "".join(f", column_{number}" for number in range(len(source.features)))
         rows = f"{self._owner}_rows"
-        self._connection.execute(
-            f"CREATE TABLE {rows} AS SELECT row, CAST(key AS {ID_TYPES[id_type]}) AS raw_id, "
-            f"{problem_of([('key', key)])} AS problem{kept} "
-            f"FROM (SELECT *, {key.value} AS key{named} FROM {scan.sql})"
-        )
         for row, problem in self._connection.execute(
             f"SELECT row, problem FROM {rows} WHERE problem IS NOT NULL ORDER BY row LIMIT 1"
         ).fetchall():
@@ -132,6 +127,20 @@ class FeatureTables:
             f"SELECT raw_id, min(row), max(row) FROM {rows} GROUP BY raw_id HAVING count(*) > 1 LIMIT 1"
         ).fetchall():
             raise UserError(f"{source.file}: {source.key} {raw_id!r} stands in rows {first} and {last}; keep one")
+        return types
+
+    def _read(self, scan: Scan, source: FeatureSource, id_type: IdType) -> dict[str, str]:
+        key = scan.columns[source.key].as_id(id_type)
+        named = "".join(
+            f", {scan.columns[column.column].sql} AS column_{number}"
+            for number, column in enumerate(source.features.values())
+        )
+        kept = "".join(f", column_{number}" for number in range(len(source.features)))
+        self._connection.execute(
+            f"CREATE TABLE {self._owner}_rows AS SELECT row, CAST(key AS {ID_TYPES[id_type]}) AS raw_id, "
+            f"{problem_of([('key', key)])} AS problem{kept} "
+            f"FROM (SELECT *, {key.value} AS key{named} FROM {scan.sql})"
+        )
         return {name: column.kind for name, column in scan.columns.items()}
 
     def _is_multi_valued(self, file: Path, column: FeatureColumn, kind: str) -> bool:

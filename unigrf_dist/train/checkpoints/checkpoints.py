@@ -101,7 +101,8 @@ class Checkpoints:
         self.note_schedule(state)
         place = self.folders.folder / f"step-{state.step:08d}"
         dense = contents.dense_blocks(read_dense_state(self.engine), only_own=True)
-        blocks = contents.table_blocks(self.table) + contents.candidate_blocks(self.candidates) + dense
+        tables = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=True)
+        blocks = tables + contents.candidate_blocks(self.candidates) + dense
         staged = self._staging.copies(blocks)
         try:
             _on_main(lambda: self.folders.begin(state.step))
@@ -236,14 +237,15 @@ class Checkpoints:
     ) -> dict[str, Any]:
         grown = any(shape != list(parameter_shape(p)) for shape, p in self._dense_shapes(model))
         dense = read_dense_state(self.engine) if grown else dense_state_template(self.engine)
-        targets = contents.stored_part(
-            contents.table_blocks(self.table) + contents.dense_blocks(dense, only_own=False), model
-        )
+        targets = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=False)
+        targets = contents.stored_part(targets + contents.dense_blocks(dense, only_own=False), model)
         own = contents.candidate_blocks(self.candidates) if with_candidates else []
         # With another number of candidates per user, what was saved is of no use: the next round selects anew.
         stored = {(block.name, block.num_columns) for file in files for block in file.blocks}
         targets += [block for block in own if (block.name, block.num_columns) in stored]
         read_blocks(place, files, targets)
+        if self.table.live is not None:
+            self.table.live.reload()
         return dense
 
     def _dense_shapes(self, model: dict[str, Any]) -> list[tuple[list[int], Any]]:

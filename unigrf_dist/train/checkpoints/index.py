@@ -53,14 +53,13 @@ def refuse_other_model(
             f"{place}: checkpoint of another model: its item table is {stored['items']}, "
             f"the configuration and data give {own['items']}"
         )
-    if stored["catalogue"] != vocabularies.items(theirs):
-        raise _other_data(place, "items are not those")
-    if not vocabularies.begins_with_behaviours(stored.get("behaviours", [])):
-        raise _other_data(place, "behaviours are not those")
-    for name, value in stored.get("vocabularies", {}).items():
-        known = vocabularies.features.get(name)
-        if known is not None and known(stored["features"][name]) != value:
-            raise _other_data(place, f"values of the feature {name} are not those")
+    if stored.get("capacity") != own["capacity"]:
+        before, after = (_described(each.get("capacity")) for each in (stored, own))
+        raise UserError(
+            f"{place}: checkpoint of another model: its items have {before}, the configuration gives {after} "
+            "(tables.ids); use the configuration it was trained with"
+        )
+    _refuse_other_data(place, stored, vocabularies)
     if theirs < ours and not may_grow:
         raise UserError(
             f"{place}: the data has grown since, from {theirs:,} to {ours:,} items; train on with it first "
@@ -76,11 +75,22 @@ def refuse_other_model(
                 )
 
 
-def _other_data(place: Path, what: str) -> UserError:
-    return UserError(
-        f"{place}: checkpoint of other data: its {what} of data.path; "
-        "name the data set it was trained on (--set data.path=…), or that data set with days appended"
-    )
+def _refuse_other_data(place: Path, stored: dict[str, Any], vocabularies: Vocabularies) -> None:
+    """Raise UserError unless the first dense ids of the data stand for what they stood for when this was saved."""
+    other = []
+    if stored["catalogue"] != vocabularies.items(stored["items"][0]):
+        other.append("items")
+    if not vocabularies.begins_with_behaviours(stored.get("behaviours", [])):
+        other.append("behaviours")
+    for name, value in stored.get("vocabularies", {}).items():
+        known = vocabularies.features.get(name)
+        if known is not None and known(stored["features"][name]) != value:
+            other.append(f"values of the feature {name}")
+    if other:
+        raise UserError(
+            f"{place}: checkpoint of other data: its {other[0]} are not those of data.path; "
+            "name the data set it was trained on (--set data.path=…), or that data set with days appended"
+        )
 
 
 def _grew(part: str, name: str, before: Any, after: Any) -> bool:
@@ -90,3 +100,7 @@ def _grew(part: str, name: str, before: Any, after: Any) -> bool:
     if part == "features":
         return bool(before < after)
     return name == BEHAVIOURS and before[0] < after[0] and before[1:] == after[1:]
+
+
+def _described(capacity: int | None) -> str:
+    return "a row each" if capacity is None else f"{capacity} rows in turn"
