@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -34,7 +33,8 @@ from unigrf_dist.prepare.day_ids import make_day_behaviours, make_day_ids, tails
 from unigrf_dist.prepare.day_writer import DayWriter
 from unigrf_dist.prepare.formats import describe
 from unigrf_dist.prepare.ingest import OnBadRow, load_events
-from unigrf_dist.prepare.known_options import columns_as_before, refuse_contradiction
+from unigrf_dist.prepare.known_files import refuse_known_files
+from unigrf_dist.prepare.known_options import columns_as_before, refuse_other_ids, refuse_other_options
 from unigrf_dist.prepare.one_at_a_time import sole_change
 from unigrf_dist.prepare.progress import Progress, no_progress
 from unigrf_dist.prepare.provenance import raw_file_records
@@ -90,7 +90,7 @@ def append(
     with sole_change(into) if into.is_dir() else _nowhere():
         dataset = open_dataset(into)
         before = dataset.manifest
-        _refuse_other_options(
+        refuse_other_options(
             into,
             before,
             format,
@@ -100,8 +100,8 @@ def append(
         )
         columns = columns_as_before(into, before, columns)
         sources = [describe(format, each, columns) for each in raws]
-        _refuse_other_ids(into, before, sources[0])
-        _refuse_known_files(into, before, raws, sources)
+        refuse_other_ids(into, before, sources[0])
+        refuse_known_files(into, before, raws, sources)
         day = len(before.days) + 1
         with _day_folder(into, day) as folder:
             with workspace(folder / ".work", memory_limit) as connection:
@@ -272,46 +272,3 @@ def _add(
             events,
             codes.take(len(ids)),
         )
-
-
-def _refuse_other_options(
-    into: Path, before: Manifest, format: str, *, drop_duplicates: bool, min_events: int, min_item_events: int
-) -> None:
-    if format != before.source:
-        refuse_contradiction(into, "format", before.source, format)
-    least: Mapping[str, int] = {"min_events": min_events, "min_item_events": min_item_events}
-    for name, value in least.items():
-        if value not in (1, before.arguments.get(name, 1)):
-            refuse_contradiction(into, name, before.arguments.get(name, 1), value)
-    if drop_duplicates and not before.arguments.get("drop_duplicates"):
-        refuse_contradiction(into, "drop_duplicates", "no", "yes")
-    if before.users is None:
-        raise UserError(
-            f"{into}: was prepared by an older version, which kept no index of users; prepare it again"
-        )
-
-
-def _refuse_other_ids(into: Path, before: Manifest, source: Source) -> None:
-    if (source.user_type, source.item_type) != (before.raw_user_type, before.raw_item_type):
-        refuse_contradiction(
-            into,
-            "ids of users and items",
-            f"{before.raw_user_type} and {before.raw_item_type}",
-            f"{source.user_type} and {source.item_type}",
-        )
-
-
-def _refuse_known_files(into: Path, before: Manifest, raws: Sequence[Path], sources: Sequence[Source]) -> None:
-    """A file that is appended twice would count twice."""
-    known = {(file.num_bytes, file.sha256): "its base" for file in before.raw_files}
-    for number, day in enumerate(before.days, start=1):
-        known |= {(file.num_bytes, file.sha256): f"its day {number}" for file in day.raw_files}
-    events = [replace(source, item_features=None, user_features=None) for source in sources]
-    seen: set[tuple[int, str]] = set()
-    for file in raw_file_records(raws, events):
-        key = (file.num_bytes, file.sha256)
-        if key in known:
-            raise UserError(f"{file.file}: {into} has the events of this file already, in {known[key]}")
-        if key in seen:
-            raise UserError(f"{file.file}: is named twice; its events would count twice")
-        seen.add(key)

@@ -11,7 +11,7 @@ from typing import Any, cast
 from unigrf_dist.data.manifest import Manifest
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.formats import MAPPED_FORMATS
-from unigrf_dist.prepare.source import ColumnMapping, TimeUnit
+from unigrf_dist.prepare.source import ColumnMapping, Source, TimeUnit
 
 
 def columns_as_before(folder: Path, manifest: Manifest, typed: ColumnMapping | None) -> ColumnMapping | None:
@@ -44,6 +44,35 @@ def columns_as_before(folder: Path, manifest: Manifest, typed: ColumnMapping | N
             refuse_contradiction(folder, f"{owner} features", ", ".join(known) or "none", ", ".join(names))
     separators = {**before.separators, **typed.separators}
     return replace(before, item_file=typed.item_file, user_file=typed.user_file, separators=separators)
+
+
+def refuse_other_options(
+    into: Path, before: Manifest, format: str, *, drop_duplicates: bool, min_events: int, min_item_events: int
+) -> None:
+    """Raise UserError where what is typed contradicts the data set ``into``; a default contradicts nothing."""
+    if format != before.source:
+        refuse_contradiction(into, "format", before.source, format)
+    least: Mapping[str, int] = {"min_events": min_events, "min_item_events": min_item_events}
+    for name, value in least.items():
+        if value not in (1, before.arguments.get(name, 1)):
+            refuse_contradiction(into, name, before.arguments.get(name, 1), value)
+    if drop_duplicates and not before.arguments.get("drop_duplicates"):
+        refuse_contradiction(into, "drop_duplicates", "no", "yes")
+    if before.users is None:
+        raise UserError(
+            f"{into}: was prepared by an older version, which kept no index of users; prepare it again"
+        )
+
+
+def refuse_other_ids(into: Path, before: Manifest, source: Source) -> None:
+    """Raise UserError where ids of the files to append are of another kind than those of the data set."""
+    if (source.user_type, source.item_type) != (before.raw_user_type, before.raw_item_type):
+        refuse_contradiction(
+            into,
+            "ids of users and items",
+            f"{before.raw_user_type} and {before.raw_item_type}",
+            f"{source.user_type} and {source.item_type}",
+        )
 
 
 def refuse_contradiction(folder: Path, name: str, before: object, now: object) -> None:
