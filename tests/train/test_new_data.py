@@ -1,4 +1,4 @@
-"""A run goes on with days that were appended: it is evaluated on a day, trained on it, and can be stopped in it."""
+"""A run goes on with appended days: it is evaluated on a day, trained on it, and can be stopped in it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from unigrf_dist.prepare.pipeline import prepare
 from unigrf_dist.programs.train import launch_training
 from unigrf_dist.train.checkpoints.index import stored_state
 from unigrf_dist.train.new_data import next_day
-
-STEPS_OF_DAY_1 = 2 * 5
 
 
 def config_of(folder: Path) -> Any:
