@@ -5,8 +5,8 @@ The world is that of the package. From one day to the next, with ``drift`` betwe
 * the visits of every taste to every group take a step of a random walk, ``2.0 drift N(1)`` in the logits;
 * a share ``drift`` of the items get new successors.
 
-A hundredth of the items appear on each day, and a hundredth of the users. A user is there on three days of ten, with
-three events on average, and meets none of its last 64 items. The base is the 30 days before the first one.
+A hundredth of the items appear on each day, and a hundredth of the users. A user is there on three days of ten,
+with three events on average, and meets none of its last 64 items. The base is the 30 days before the first one.
 """
 
 from __future__ import annotations
