@@ -1,4 +1,4 @@
-"""What a day costs to append, beside preparing its base: ``python -m tools.append_cost [--events N] [--share S]``."""
+"""What a day costs to append, beside preparing its base: ``python -m tools.append_cost --events 10000000``."""
 
 from __future__ import annotations
 
