@@ -31,6 +31,7 @@ class RunLog:
         steps: step records; only every ``log_every_steps``-th step has one.
         validations: validation records.
         exact_norms: measurements of the exact gradient norms.
+        days: how well appended days were predicted before they were trained on.
         finished: ends of training, by plan, by patience or by request; of a resumed run several.
     """
 
@@ -38,6 +39,7 @@ class RunLog:
     steps: list[Record] = field(default_factory=list)
     validations: list[Record] = field(default_factory=list)
     exact_norms: list[Record] = field(default_factory=list)
+    days: list[Record] = field(default_factory=list)
     finished: list[Record] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
@@ -68,6 +70,7 @@ class RunLog:
             "step": self.steps,
             "validation": self.validations,
             "exact_norms": self.exact_norms,
+            "day": self.days,
             "finished": self.finished,
         }
 
