@@ -54,6 +54,11 @@ class RunLog:
             self._by_kind[kind].append(record)
 
     @property
+    def days_once(self) -> list[Record]:
+        """A record of each day; one that was stopped before its first checkpoint was evaluated again."""
+        return list({each["day"]: each for each in self.days}.values())
+
+    @property
     def seconds(self) -> float:
         """Time between logged steps, without validations and saves."""
         return float(sum(each.get("seconds", 0.0) for each in self.steps))

@@ -133,8 +133,7 @@ def validation_section(data: RunData) -> Section:
 
 def _day_charts(data: RunData) -> list[Chart]:
     """How well each appended day was predicted before it was trained on; none without such days."""
-    # A day that was stopped before its first checkpoint was evaluated again.
-    records = list({each["day"]: each for each in data.log.days}.values())
+    records = data.log.days_once
     if not records:
         return []
     x = np.array([float(each["day"]) for each in records])
