@@ -21,7 +21,7 @@ from unigrf_dist.prepare.append import append
 from unigrf_dist.prepare.pipeline import prepare
 from unigrf_dist.programs.train import launch_training
 from unigrf_dist.train.checkpoints.index import stored_state
-from unigrf_dist.train.new_data import next_day
+from unigrf_dist.train.new_data import data_of_run, next_day
 
 
 def config_of(folder: Path) -> Any:
@@ -62,6 +62,10 @@ def all_of_it(folder: Path, raws: list[Path]) -> dict[str, Any]:
     found["stopped"] = go_on(folder, "stopped", new_data=True, stop=True)
     append("csv", raw=raws[2], into=folder / "set")
     found["in_day"] = stored_state(folder / "stopped")
+    try:
+        data_of_run(open_dataset(folder / "set"), folder / "stopped")
+    except UserError as error:
+        found["plain"] = str(error)
     found["resumed"] = go_on(folder, "stopped", new_data=True)
     return found
 
@@ -110,6 +114,7 @@ def test_a_day_is_predicted_before_it_is_trained_on(folder: Path, found: dict[st
 def test_a_day_that_was_stopped_goes_on_to_the_same_model(folder: Path, found: dict[str, Any]) -> None:
     assert (found["stopped"]["ended"], found["resumed"]["ended"]) == (False, True)
     assert found["in_day"].day == 1
+    assert "stopped in the midst of day 1; go on with it" in found["plain"]
     assert found["in_day"].step == 12
     assert [record["kind"] for record in records(folder / "stopped")].count("day") == 1
     straight, stopped = (stored_values(latest(folder / run)) for run in ("straight", "stopped"))

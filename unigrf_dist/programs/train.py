@@ -63,17 +63,19 @@ def launch_training(
     from unigrf_dist.data import open_dataset
     from unigrf_dist.ranks.launch import launch, launch_again, repeated
     from unigrf_dist.train.checks import refuse_unfit
-    from unigrf_dist.train.new_data import days_left, next_day
+    from unigrf_dist.train.new_data import data_of_run, days_left, next_day
     from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_changed_config, refuse_used_folder
 
     dataset = open_dataset(config.data.path)
     refuse_unfit(config, dataset, ranks)
-    if resume:
-        refuse_changed_config(run, config, allow_change)
-    else:
+    if not resume:
         refuse_used_folder(run)
-    if new_data is not None:
-        next_day(config, dataset, run)
+    else:
+        refuse_changed_config(run, config, allow_change)
+        if new_data is None:
+            data_of_run(dataset, run)
+        else:
+            next_day(config, dataset, run)
 
     def arguments(again: bool) -> list[str]:
         # What was lost before it had written anything is started anew.
