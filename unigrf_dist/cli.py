@@ -54,6 +54,12 @@ def train(
         int, typer.Option(min=0, help="Times to go on from the latest checkpoint after ranks were lost.")
     ] = 0,
     elastic: Annotated[bool, typer.Option(help="Restart with the ranks that are left.")] = False,
+    new_data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="With --resume: go on with the days that were appended to this data set."
+        ),
+    ] = None,
 ) -> None:
     """Train a model; Ctrl-C saves and stops."""
     from unigrf_dist.programs.train import launch_training
@@ -67,6 +73,7 @@ def train(
         allow_change=allow_change or [],
         max_restarts=max_restarts,
         elastic=elastic,
+        new_data=new_data,
     )
     raise typer.Exit(status)
 
@@ -75,6 +82,9 @@ def train(
 def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    day: Annotated[
+        int | None, typer.Option(min=1, help="Instead: the first event of each user on this appended day.")
+    ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, latest or a checkpoint's name.")] = "best",
     ranks: Ranks = 1,
     overrides: Overrides = None,
@@ -85,7 +95,9 @@ def evaluate(
     """Rank the whole catalogue for every user, and score the held-out events."""
     from unigrf_dist.programs.evaluate import launch_evaluation
 
-    status = launch_evaluation(run, split=split, checkpoint=checkpoint, ranks=ranks, overrides=overrides or [])
+    status = launch_evaluation(
+        run, split=split, day=day, checkpoint=checkpoint, ranks=ranks, overrides=overrides or []
+    )
     if blend and status == 0:
         from unigrf_dist.programs.blend import choose
 

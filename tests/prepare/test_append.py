@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 from pathlib import Path
@@ -223,6 +224,16 @@ def test_a_refused_or_failed_append_leaves_nothing(
         with pytest.raises(UserError) as caught:
             append(**{"format": "csv", "into": base, **options})
         assert told in str(caught.value)
+        assert snapshot(base) == before
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for place in ("day_writer.pq.write_table", "append.write_manifest", "user_index.UserIndexWriter.add"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"unigrf_dist.prepare.{place}", full)
+            with pytest.raises(UserError, match=r"set: the disk is full"):
+                append("csv", raw=good, into=base)
         assert snapshot(base) == before
 
     def killed(*_: object) -> None:

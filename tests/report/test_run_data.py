@@ -10,7 +10,9 @@ import pytest
 from tests.evaluate.small_data import drawn_users, write_users
 from tests.report.fake_run import HEADER, validation_record, write_config, write_log
 from unigrf_dist.errors import UserError
+from unigrf_dist.report.charts import Chart
 from unigrf_dist.report.run_data import read_run
+from unigrf_dist.report.sections import validation_section
 
 
 def step(number: int, loss: float = 1.0) -> dict[str, Any]:
@@ -32,6 +34,30 @@ def test_steps_that_a_resumed_run_did_again_count_once(tmp_path: Path) -> None:
     assert log.validations == []
     assert log.header["ranks"] == 4
     assert log.seconds == 8.0
+
+
+def test_a_day_that_was_evaluated_again_is_drawn_once(tmp_path: Path) -> None:
+    def day(number: int, step: int, ndcg: float) -> dict[str, Any]:
+        metrics = {"retrieval": {"ndcg@10": ndcg}, "ranking": {}}
+        return {"kind": "day", "day": number, "step": step, **metrics}
+
+    begun = validation_record(1)["step"]
+    resumed = {**HEADER, "resumed_at_step": begun}
+    lines = [
+        HEADER,
+        validation_record(1),
+        resumed,
+        day(1, begun, 0.1),
+        resumed,
+        day(1, begun, 0.2),
+        step(begun + 5),
+    ]
+    lines += [step(begun + 5), {**HEADER, "resumed_at_step": begun + 5}, day(2, begun + 5, 0.3)]
+    charts = validation_section(read_run(run_with(tmp_path / "run", lines))).parts
+    assert [each.title for each in charts if isinstance(each, Chart) and "each day" in each.title] == [
+        "NDCG@10 of each day before it was trained on"
+    ]
+    assert [record["retrieval"]["ndcg@10"] for record in read_run(tmp_path / "run").log.days_once] == [0.2, 0.3]
 
 
 def test_a_last_line_that_is_being_written_is_skipped(tmp_path: Path) -> None:

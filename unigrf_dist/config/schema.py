@@ -275,6 +275,18 @@ class SelectionConfig(Section):
         return str(parse_cadence(text))
 
 
+class NewDataConfig(Section):
+    """How a run goes on with a day that was appended to its data (`unigrf train --resume --new-data`)."""
+
+    epochs: int = Field(1, ge=1, description="Passes over the events of the day.")
+    learning_rate_scale: float = Field(
+        1.0,
+        gt=0,
+        description="Learning rates there, as a multiple of those that the optimizer and the tables name; no "
+        "scheduler changes them.",
+    )
+
+
 class TrainConfig(Section):
     """The training loop, its logs and its checkpoints."""
 
@@ -307,6 +319,7 @@ class TrainConfig(Section):
         10, ge=1, description="Steps that `on_non_finite: skip` leaves out before the run ends after all."
     )
     selection: SelectionConfig = SelectionConfig()
+    new_data: NewDataConfig = NewDataConfig()
 
     @field_validator("checkpoint_every")
     @classmethod

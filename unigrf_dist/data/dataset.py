@@ -38,12 +38,20 @@ class Dataset:
         manifest: content of its ``manifest.json``.
         user_features: names of the user features whose codes the batches hold, in this order.
         known_days: days that count as known; where it is given, what is read tells which events came later.
+        only_users: dense ids of the users that are read, ascending; None for all.
     """
 
     path: Path
     manifest: Manifest
     user_features: tuple[str, ...] = ()
     known_days: int | None = None
+    only_users: IntArray | None = None
+
+    @property
+    def row_groups(self) -> RowGroups:
+        """The row groups with the users that are read."""
+        groups = RowGroups.of(self.manifest)
+        return groups if self.only_users is None else groups.of_users(self.only_users)
 
     @property
     def num_items(self) -> int:
@@ -100,10 +108,6 @@ class Dataset:
         records = [self.manifest.features_of(owner)[name].vocabulary, *filter(None, days)]
         (values,) = zip(*(self._columns(record, "value") for record in records), strict=True)
         return pa.chunked_array(values).combine_chunks()
-
-    def with_news_since(self, known_days: int) -> Dataset:
-        """The same data set, whose sequences tell what the days after the first ``known_days`` brought."""
-        return replace(self, known_days=known_days)
 
     def item_titles(self) -> pa.Array | None:
         """``[num_items]`` string, what the items are called, null where that is unknown; None without titles.
@@ -213,6 +217,12 @@ class RowGroups:
         remaining = users[shard] - group * manifest.row_group_users
         return RowGroups(shard, group, np.minimum(remaining, manifest.row_group_users))
 
+    def of_users(self, users: IntArray) -> RowGroups:
+        """The row groups that hold some of the ``users``, dense ids in ascending order, with so many of them."""
+        counts = np.diff(np.searchsorted(users, offsets_of(self.num_users)))
+        some = counts > 0
+        return RowGroups(self.shard[some], self.group[some], counts[some])
+
 
 class _OpenShard(NamedTuple):
     """A shard, and the deltas of its users."""
@@ -239,7 +249,7 @@ class RowGroupReader:
         self._deltas = DeltaReader(dataset.path, dataset.manifest, dataset.known_days)
 
     def read(self, shard: int, group: int) -> Sequences:
-        """All users of a row group, with all their events.
+        """All users of a row group that the data set reads, with all their events.
 
         Args:
             shard: index into ``Manifest.shards``.
@@ -272,13 +282,20 @@ class RowGroupReader:
         except ValueError as error:
             raise self._unreadable(shard, f"row group {group}: {error}") from error
         if not deltas and self._dataset.known_days is None:
-            return sequences
+            return self._read_users(sequences)
         try:
             sequences = self._deltas.merged(sequences, deltas, shard)
             check_content(sequences, self._dataset.manifest)
         except (OSError, ValueError, IndexError, pa.ArrowException) as error:
             raise self._unreadable(shard, f"row group {group} with its deltas: {_first_line(error)}") from error
-        return sequences
+        return self._read_users(sequences)
+
+    def _read_users(self, sequences: Sequences) -> Sequences:
+        users, first = self._dataset.only_users, int(sequences.user_ids[0])
+        if users is None:
+            return sequences
+        begin, end = np.searchsorted(users, (first, first + sequences.num_users))
+        return sequences.take(users[begin:end] - first)
 
     def raw_user_ids(self, shard: int) -> pa.Array:
         """``[U]`` int64 or string, raw ids of the users of a shard, in the order of their dense ids.

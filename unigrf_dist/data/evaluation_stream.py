@@ -13,8 +13,8 @@ from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.seen_rule import SeenRule
-from unigrf_dist.data.sequences import Sequences, concatenate, offsets_of
-from unigrf_dist.data.split import Split, has_held_out, held_out_position
+from unigrf_dist.data.sequences import IntArray, Sequences, concatenate, offsets_of
+from unigrf_dist.data.split import EvaluatedSplit, has_held_out, held_out_position
 from unigrf_dist.data.stream import check_partition
 
 
@@ -57,7 +57,9 @@ class EvaluationStream:
 
     Args:
         dataset: data set to read.
-        split: which held-out event to evaluate. The history of a test event includes the validation event.
+        split: which held-out event to evaluate. The history of a test event includes the validation event. Under
+            ``day``, of a data set as ``only_day`` gives it, it is each user's first event of that day that has one
+            before it, and users without such an event drop out.
         batch_users: users that a batch covers.
         max_events: most recent events of history that are kept.
         rank: rank of this process.
@@ -74,7 +76,7 @@ class EvaluationStream:
         self,
         dataset: Dataset,
         *,
-        split: Split,
+        split: EvaluatedSplit,
         batch_users: int,
         max_events: int,
         rank: int,
@@ -83,16 +85,17 @@ class EvaluationStream:
         prefetch: int = 2,
     ) -> None:
         check_partition(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be 'validation' or 'test', got {split!r}")
+        if split not in ("validation", "test", "day"):
+            raise ValueError(f"split must be 'validation', 'test' or 'day', got {split!r}")
         self._dataset, self._split, self._seen = dataset, split, seen
-        self._groups = RowGroups.of(dataset.manifest)
+        self._groups = dataset.row_groups
+        self._num_users = int(self._groups.num_users.sum())
         self._batch_users, self._max_events = batch_users, max_events
         self._rank, self._world_size, self._prefetch = rank, world_size, prefetch
 
     def __len__(self) -> int:
         """Batches of every rank."""
-        num_batches = -(-self._dataset.num_users // self._batch_users)
+        num_batches = -(-self._num_users // self._batch_users)
         return -(-num_batches // self._world_size)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
@@ -102,12 +105,11 @@ class EvaluationStream:
         reader = _UserReader(self._dataset, self._groups)
         for step in range(len(self)):
             first = (step * self._world_size + self._rank) * self._batch_users
-            stop = min(first + self._batch_users, self._dataset.num_users)
+            stop = min(first + self._batch_users, self._num_users)
             yield self._cut(reader.read(first, stop)) if first < stop else EvaluationBatch.empty()
 
     def _cut(self, sequences: Sequences) -> EvaluationBatch:
-        users = np.flatnonzero(has_held_out(sequences.lengths))
-        target = held_out_position(sequences.lengths[users], self._split)
+        users, target = self._targets(sequences)
         window = np.maximum(target - self._max_events, 0)
         batch = sequences.cut(users, window, target + 1).to_batch()
         history = sequences.cut(users, np.zeros_like(target), target)
@@ -118,6 +120,17 @@ class EvaluationStream:
             torch.from_numpy(seen.offsets),
             _holds(torch.from_numpy(history.item_ids), torch.from_numpy(history.offsets), batch),
         )
+
+    def _targets(self, sequences: Sequences) -> tuple[IntArray, IntArray]:
+        """Users to evaluate, and the position of the event of each that is predicted."""
+        if self._split != "day":
+            users = np.flatnonzero(has_held_out(sequences.lengths))
+            return users, held_out_position(sequences.lengths[users], self._split)
+        if sequences.news is None:
+            raise ValueError("split 'day' takes a data set that tells what a day brought")
+        first = np.maximum(sequences.news[:, 1], 1)
+        users = np.flatnonzero(first < sequences.lengths)
+        return users, first[users]
 
 
 def _holds(items: Tensor, offsets: Tensor, batch: JaggedBatch) -> Tensor:

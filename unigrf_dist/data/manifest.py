@@ -142,6 +142,9 @@ class DayRecord(_Record):
         num_events: its events, those of new users included.
         num_users, num_items: new users and new items; the ids of both come behind the others.
         num_known_users: users from before that it has events of.
+        num_behaviours: new behaviour codes.
+        num_values: new values of side features by owner and name (``item/brand``), where there are some.
+        num_training_events, num_training_only_users: by how much it changed the counts of the data set.
         first_timestamp, last_timestamp: range of its event times, in seconds.
         num_unsorted_users: users whose events of the day were not in the order of time.
         skipped_rows: rows that were skipped.
@@ -157,6 +160,10 @@ class DayRecord(_Record):
     num_users: Count
     num_items: Count
     num_known_users: Count
+    num_behaviours: Count = 0
+    num_values: dict[str, Count] = {}
+    num_training_events: int = 0
+    num_training_only_users: int = 0
     first_timestamp: int
     last_timestamp: int
     num_unsorted_users: Count = 0
@@ -191,7 +198,8 @@ class Manifest(_Record):
         shards: sequence files, in the order of the dense user ids.
         features: side features of items and users.
         item_features: file with the codes of the items, one column per feature; None without item features.
-        num_repeats: events whose item the user had met before; None where nobody counted.
+        num_repeats: events whose item the user had met before, among the ``num_counted_events``; None where nobody
+            counted.
         num_duplicates: events that equal another of the same user, time, item and behaviour; None as above.
         warnings: what in the raw data is probably not meant.
         version: version of the package that wrote this.
@@ -241,6 +249,11 @@ class Manifest(_Record):
         vocabularies = [feature.vocabulary for feature in self.features]
         days = [record for day in self.days for record in day.files]
         return [self.items, *codes, *vocabularies, *self.shards, *users, *self.deltas, *days]
+
+    @property
+    def num_counted_events(self) -> int:
+        """Events that were looked at together: all but those of days that are not folded in."""
+        return self.num_events - sum(day.num_events for day in self.days if not day.folded)
 
     def features_of(self, owner: Owner) -> dict[str, FeatureRecord]:
         """The side features of items or of users, by name."""

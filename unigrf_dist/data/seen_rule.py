@@ -14,8 +14,8 @@ REPEATS_FROM = 0.01
 
 
 def share_of_repeats(manifest: Manifest) -> float:
-    """Share of the events whose item the user had met before; 0 where nobody counted them."""
-    return (manifest.num_repeats or 0) / max(manifest.num_events, 1)
+    """Share of the counted events whose item the user had met before; 0 where nobody counted them."""
+    return (manifest.num_repeats or 0) / max(manifest.num_counted_events, 1)
 
 
 def items_come_again(manifest: Manifest) -> bool:

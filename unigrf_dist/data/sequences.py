@@ -81,6 +81,8 @@ class Sequences:
             offsets=torch.from_numpy(self.offsets),
             user_ids=torch.from_numpy(self.user_ids),
             user_features=None if codes is None else torch.from_numpy(codes.astype(np.int64)),
+            # What was trained on before is context for what is new.
+            context_lengths=None if self.news is None else torch.from_numpy(self.news[:, 0].copy()),
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = Literal["validation", "test"]
+EvaluatedSplit = Literal["validation", "test", "day"]
 _MIN_EVENTS_TO_HOLD_OUT = 3
 _FROM_THE_END = {"validation": 2, "test": 1}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
-from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
+from unigrf_dist.data.dataset import Dataset, RowGroupReader
 from unigrf_dist.data.partition import Partition, SliceReader
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.sequences import IntArray, Sequences, concatenate, offsets_of
@@ -71,7 +71,8 @@ class TrainStream:
         if partitions < world_size:
             raise ValueError(f"partitions must be >= world_size, got {partitions} for {world_size} ranks")
         self._dataset = dataset
-        self._groups = RowGroups.of(dataset.manifest)
+        self._groups = dataset.row_groups
+        self._num_users = int(self._groups.num_users.sum())
         self._global_users, self._num_partitions, self._max_events = global_batch_users, partitions, max_events
         self._seed, self._prefetch, self._prior_items = seed, prefetch, prior_items
         self._buffer_rounds = -(-shuffle_users // partitions)
@@ -86,24 +87,26 @@ class TrainStream:
         """``[users of this rank]`` int64 dense user ids; end to end over all ranks always in the same order."""
         offsets = offsets_of(self._groups.num_users)
         parts = [partition.user_ids(offsets) for partition in self._partitions.values()]
-        return torch.from_numpy(np.concatenate(parts))
+        users, only = np.concatenate(parts), self._dataset.only_users
+        return torch.from_numpy(users if only is None else only[users])
 
     @property
     def first_user(self) -> int:
         """How many users the ranks before this one have."""
-        share, larger = divmod(self._dataset.num_users, self._num_partitions)
+        share, larger = divmod(self._num_users, self._num_partitions)
         first = min(self._partitions)
         return first * share + min(first, larger)
 
     @property
     def order(self) -> str:
         """What decides the order of ``user_ids``; equal text, equal order."""
-        return f"seed {self._seed}, {self._num_partitions} partitions of {self._dataset.num_users} users"
+        days = "" if self._dataset.known_days is None else f" of what came after day {self._dataset.known_days}"
+        return f"seed {self._seed}, {self._num_partitions} partitions of {self._num_users} users{days}"
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches of every rank in every epoch."""
-        return -(-self._dataset.num_users // self._global_users)
+        return -(-self._num_users // self._global_users)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[JaggedBatch]:
         """This rank's batches of an epoch, from ``start_step`` on.
@@ -133,7 +136,7 @@ class TrainStream:
         buffer, buffer_index = None, -1
         for step in range(start_step, self.steps_per_epoch):
             first = step * self._global_users
-            stop = min(first + self._global_users, self._dataset.num_users)
+            stop = min(first + self._global_users, self._num_users)
             parts = []
             for index in range(self._buffer_of(first), self._buffer_of(stop - 1) + 1):
                 if buffer is None or index != buffer_index:

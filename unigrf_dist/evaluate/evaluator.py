@@ -16,7 +16,7 @@ from torch import Tensor
 from unigrf_dist.config.task_rule import target_behaviours
 from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
 from unigrf_dist.data.seen_rule import SeenRule, items_come_again
-from unigrf_dist.data.split import Split
+from unigrf_dist.data.split import EvaluatedSplit
 from unigrf_dist.evaluate.baselines import MostRecent, Popularity, RepeatLast
 from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
 from unigrf_dist.evaluate.meaningful import marked_by_catalogue
@@ -39,6 +39,7 @@ from unigrf_dist.evaluate.seen_words import seen_protocol
 from unigrf_dist.evaluate.training_statistics import training_statistics
 from unigrf_dist.ranks.collective import Collective
 
+DAY_RULE = "per user of the day: its first event of the day that has one before it"
 Progress = Callable[[int, int], None]
 """Called with the batches done and their total, on every rank."""
 
@@ -48,7 +49,7 @@ class EvaluationResult:
     """Metrics of a split; the same on every rank.
 
     Attributes:
-        split: ``validation`` or ``test``.
+        split: ``validation``, ``test`` or ``day``.
         num_users: users evaluated: all that have a held-out event.
         protocol: how it was measured, in plain values.
         model: metrics of the model.
@@ -78,7 +79,7 @@ def evaluate(
     scorer: SequenceScorer,
     dataset: Dataset,
     *,
-    split: Split,
+    split: EvaluatedSplit,
     batch_users: int,
     max_events: int,
     rank: int,
@@ -94,7 +95,8 @@ def evaluate(
     Args:
         scorer: the model.
         dataset: the data set whose users are evaluated.
-        split: which held-out event is predicted.
+        split: which held-out event is predicted; under ``day`` the first one of the day, of a data set as
+            ``only_day`` gives it. Comparisons are not for a day.
         batch_users: users per batch and rank.
         max_events: most recent events of history that the model sees.
         rank: rank of this process.
@@ -145,15 +147,18 @@ def evaluate(
         rows.add(batch, {name: scorer.score_users(batch) for name, scorer in scorers.items()})
         if on_progress is not None:
             on_progress(done, len(stream))
-    expected = dataset.num_users - dataset.manifest.num_training_only_users
+    # How many users come back on a day with a history is not known before they are read.
+    of_day = split == "day"
+    expected = None if of_day else dataset.num_users - dataset.manifest.num_training_only_users
     told_apart = come_again and seen != "exclude"
     tables = rows.metric_tables(scorer.task_names, expected, Bootstrap(bootstrap_samples), told_apart=told_apart)
     tables = {name: _marked(table, dataset.num_items) for name, table in tables.items()}
     return EvaluationResult(
         split=split,
-        num_users=expected,
+        num_users=rows.num_users,
         protocol={
             **_protocol(dataset, max_events, bootstrap_samples, targets, live),
+            **({"split_rule": DAY_RULE} if of_day else {}),
             **seen_protocol(dataset.manifest, seen, rows.num_removed),
         },
         model=tables.pop("model"),
@@ -184,7 +189,7 @@ class _Rows:
         no_integers, no_rows = torch.zeros(0, dtype=torch.int64), torch.zeros(0, task_labels.shape[1])
         self._user_ids, self._labels = [no_integers], [no_rows.double()]
         self._groups = [torch.zeros(0, 3, dtype=torch.bool)]
-        self.num_removed = 0
+        self.num_removed = self.num_users = 0
         self._scores: dict[str, list[UserScores]] = {name: [nobody] for name in names}
 
     def add(self, batch: EvaluationBatch, scores: dict[str, UserScores]) -> None:
@@ -197,18 +202,20 @@ class _Rows:
             self._scores[name].append(of_scorer)
 
     def metric_tables(
-        self, task_names: list[str], expected: int, bootstrap: Bootstrap, *, told_apart: bool
+        self, task_names: list[str], expected: int | None, bootstrap: Bootstrap, *, told_apart: bool
     ) -> dict[str, MetricTable]:
         """Metrics over the rows of all ranks, in the order of user ids; collective.
 
         Args:
             task_names: ``A`` names of ranking tasks.
-            expected: users that there must be.
+            expected: users that there must be; None where nobody knows.
             bootstrap: how the confidence intervals are made.
             told_apart: also measure retrieval on new and on repeated targets alone.
         """
         user_ids, order = _gathered(self._user_ids).sort()
-        if user_ids.numel() != expected or user_ids.unique().numel() != expected:
+        self.num_users = user_ids.numel()
+        expected = self.num_users if expected is None else expected
+        if self.num_users != expected or user_ids.unique().numel() != expected:
             raise RuntimeError(
                 f"evaluated {user_ids.numel()} users, {user_ids.unique().numel()} different ones, "
                 f"but {expected} have a held-out event"

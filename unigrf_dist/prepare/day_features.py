@@ -33,6 +33,7 @@ class DayFeatures:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, dataset: Dataset, source: Source) -> None:
         self._dataset = dataset
+        self.num_new_values: dict[str, int] = {}
         manifest = dataset.manifest
         self._known = {
             (each.owner, each.name): dataset.feature_values(each.owner, each.name)[1:]
@@ -79,6 +80,7 @@ class DayFeatures:
                 codes = np.arange(known + 1, known + 1 + len(values), dtype=np.int32)
                 pq.write_table(pa.table({"code": codes, "value": values}), folder / name, compression="zstd")
                 files[f"{feature.owner}/{feature.name}"] = record(name)
+                self.num_new_values[f"{feature.owner}/{feature.name}"] = len(values)
             sizes = {
                 "cardinality": feature.cardinality + len(values),
                 "num_missing": feature.num_missing + missing,

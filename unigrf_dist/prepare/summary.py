@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unigrf_dist.data.manifest import FeatureRecord, Manifest
+from unigrf_dist.data.seen_rule import share_of_repeats
 from unigrf_dist.errors import printable
 
 
@@ -67,7 +68,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.num_unsorted_users:
         facts.append(("users sorted by time", f"{manifest.num_unsorted_users:,} (raw order was another)"))
     if manifest.num_repeats is not None:
-        facts.append(("repeats of an item", f"{manifest.num_repeats / manifest.num_events:.1%} of the events"))
+        facts.append(("repeats of an item", f"{share_of_repeats(manifest):.1%} of the events"))
     facts += [("warning", warning.message) for warning in manifest.warnings]
     if manifest.skipped_rows.count:
         facts.append(("raw rows skipped", f"{manifest.skipped_rows.count:,}"))

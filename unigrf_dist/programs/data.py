@@ -144,23 +144,44 @@ def synthesize(
     items: Annotated[int, typer.Option(min=1)] = 1000,
     mean_length: Annotated[float, typer.Option(help="Mean events of a user.")] = 50.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    days: Annotated[
+        int, typer.Option(min=0, help="Write raw files instead: a base and so many days after it, to be appended.")
+    ] = 0,
+    drift: Annotated[
+        float, typer.Option(min=0, max=1, help="With --days: how much tastes and successors change each day.")
+    ] = 0.0,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw interactions with a planted structure, whose best possible metrics are known."""
     from rich.console import Console
 
+    from unigrf_dist.errors import UserError
     from unigrf_dist.prepare.summary import summary_table
     from unigrf_dist.synthetic import synthesize as synthesize_dataset
+    from unigrf_dist.synthetic import synthesize_days
 
+    sizes = {"num_users": users, "num_items": items, "mean_length": mean_length, "seed": seed}
+    if days:
+        with _progress_bar() as progress:
+            files = synthesize_days(
+                out,
+                days=days,
+                drift=drift,
+                overwrite=overwrite,
+                progress=progress,
+                **sizes,  # type: ignore[arg-type]
+            )
+        for name, events in files.items():
+            typer.echo(f"{out / name}: {events:,} events")
+        return
+    if drift:
+        raise UserError("--drift is from day to day: give --days as well")
     with _progress_bar() as progress:
         summary = synthesize_dataset(
             out,
-            num_users=users,
-            num_items=items,
-            mean_length=mean_length,
-            seed=seed,
             overwrite=overwrite,
             progress=progress,
+            **sizes,  # type: ignore[arg-type]
         )
     Console().print(summary_table(summary))
 

@@ -14,13 +14,20 @@ _SPLITS = ("test", "validation")
 
 
 def launch_evaluation(
-    run: Path, *, split: str = "test", checkpoint: str = "best", ranks: int = 1, overrides: Sequence[str] = ()
+    run: Path,
+    *,
+    split: str = "test",
+    day: int | None = None,
+    checkpoint: str = "best",
+    ranks: int = 1,
+    overrides: Sequence[str] = (),
 ) -> int:
     """Evaluate a run on ``ranks`` ranks of this machine.
 
     Args:
         run: the run's folder.
         split: ``test`` or ``validation``.
+        day: evaluate the events of this appended day instead, with the data set as it was then.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         ranks: processes on this machine.
         overrides: ``key=value`` of the configuration.
@@ -29,16 +36,23 @@ def launch_evaluation(
         Exit status of the ranks.
 
     Raises:
-        UserError: before any rank starts: there is no such split, or no run in the folder.
+        UserError: before any rank starts: there is no such split or day, or no run in the folder.
     """
     if split not in _SPLITS:
         raise UserError(f"--split {split}: allowed are {' and '.join(_SPLITS)}")
 
+    from unigrf_dist.config import load_config
+    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data.days import only_day
     from unigrf_dist.ranks.launch import launch, repeated
-    from unigrf_dist.train.run_folder import run_config
+    from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
 
     run_config(run)
     arguments = ["--run", str(run), "--split", split, "--checkpoint", checkpoint, *repeated("--set", overrides)]
+    if day is not None:
+        dataset = open_dataset(load_config(run / CONFIG_FILE, overrides).data.path)
+        only_day(dataset, day)
+        arguments += ["--day", str(day)]
     return launch("unigrf_dist.programs.evaluate", arguments, ranks=ranks)
 
 
@@ -47,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="unigrf_dist.programs.evaluate", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--split", choices=_SPLITS, default="test")
+    parser.add_argument("--day", type=int, help="evaluate the events of this appended day instead")
     parser.add_argument("--checkpoint", default="best", help="best, latest or a checkpoint's name")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
     parser.add_argument("--local_rank", type=int, help="given by the deepspeed launcher; LOCAL_RANK counts")
@@ -68,6 +83,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data.days import as_of, only_day
     from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.evaluate.metrics_file import write_metrics
@@ -75,7 +92,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
-    parts = build_parts(config, runtime)
+    day, dataset = arguments.day, open_dataset(config.data.path)
+    parts = build_parts(config, runtime, dataset=dataset if day is None else as_of(dataset, day))
     checkpoints = Checkpoints(
         arguments.run,
         parts.engine,
@@ -87,7 +105,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     name = checkpoints.resolve(arguments.checkpoint).name
     console = Console(quiet=not runtime.is_main)
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(f"{arguments.split} of {name}")
+        task = progress.add_task(f"{arguments.split if day is None else f'day {day}'} of {name}")
 
         def on_progress(done: int, total: int) -> None:
             reached(f"batch {done} of {total}")
@@ -95,8 +113,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
         result = evaluate(
             parts.scorer,
-            parts.dataset,
-            split=arguments.split,
+            parts.dataset if day is None else only_day(parts.dataset, day),
+            split=arguments.split if day is None else "day",
             batch_users=config.evaluate.batch_users,
             max_events=config.data.max_events,
             rank=runtime.rank,
@@ -104,11 +122,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             targets=config.objective.retrieval.targets,
             seen=parts.config.evaluate.seen or "exclude",
             bootstrap_samples=config.evaluate.bootstrap_samples,
-            comparisons=True,
+            comparisons=day is None,
             on_progress=on_progress,
         )
     visible = {"query_time_visible": config.model.query_time_visible}
-    result = replace(result, protocol={**result.protocol, **visible})
+    named = result.split if day is None else f"day {day}"
+    result = replace(result, split=named, protocol={**result.protocol, **visible})
     if runtime.is_main:
         file = write_metrics(arguments.run, result, checkpoint=name, step=state.step, data=parts.dataset.path)
         console.print(result_table(result))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unigrf_dist.errors import UserError
 from unigrf_dist.ranks.worker import run_worker
+
+if TYPE_CHECKING:
+    from unigrf_dist.config import Config
+    from unigrf_dist.ranks.runtime import Runtime
+    from unigrf_dist.train.loop import Trainer
 
 _STOPPED = 130  # what a shell reports of a program ended by Ctrl-C
 _TIMEOUT_WITHOUT_CONFIG = 60
@@ -24,6 +31,7 @@ def launch_training(
     allow_change: Sequence[str] = (),
     max_restarts: int = 0,
     elastic: bool = False,
+    new_data: Path | None = None,
 ) -> int:
     """Check what can be checked without ranks, then train on ``ranks`` ranks of this machine.
 
@@ -36,6 +44,7 @@ def launch_training(
         allow_change: keys in which a resumed run may differ from its own configuration.
         max_restarts: how often to go on from the latest checkpoint after ranks were lost.
         elastic: go on with the ranks that are left.
+        new_data: the run's data set with days appended; the run goes on with each of them in turn.
 
     Returns:
         Exit status of the ranks.
@@ -45,35 +54,53 @@ def launch_training(
     """
     from unigrf_dist.config import load_config
 
+    if new_data is not None:
+        if not resume:
+            raise UserError("--new-data is for a run that goes on: give --resume as well")
+        overrides = [*overrides, f"data.path={json.dumps(str(new_data))}"]
     config = load_config(config_file, overrides)  # before the imports below, which take seconds
 
     from unigrf_dist.data import open_dataset
     from unigrf_dist.ranks.launch import launch, launch_again, repeated
     from unigrf_dist.train.checks import refuse_unfit
+    from unigrf_dist.train.new_data import data_of_run, days_left, next_day
     from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_changed_config, refuse_used_folder
 
-    refuse_unfit(config, open_dataset(config.data.path), ranks)
-    if resume:
-        refuse_changed_config(run, config, allow_change)
-    else:
+    dataset = open_dataset(config.data.path)
+    refuse_unfit(config, dataset, ranks)
+    if not resume:
         refuse_used_folder(run)
+    else:
+        refuse_changed_config(run, config, allow_change)
+        if new_data is None:
+            data_of_run(dataset, run)
+        else:
+            next_day(config, dataset, run)
 
     def arguments(again: bool) -> list[str]:
         # What was lost before it had written anything is started anew.
         goes_on = resume or (again and (run / CONFIG_FILE).exists())
         words = ["--config", str(config_file), "--run", str(run), *repeated("--set", overrides)]
+        words += ["--new-data"] * (new_data is not None)
         return words + repeated("--allow-change", allow_change) + ["--resume"] * goes_on
 
-    if not max_restarts:
-        return launch("unigrf_dist.train", arguments(False), ranks=ranks)
-    return launch_again(
-        "unigrf_dist.train",
-        arguments,
-        ranks=ranks,
-        max_restarts=max_restarts,
-        elastic=elastic,
-        announce=lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    def launched() -> int:
+        if not max_restarts:
+            return launch("unigrf_dist.train", arguments(False), ranks=ranks)
+        return launch_again(
+            "unigrf_dist.train",
+            arguments,
+            ranks=ranks,
+            max_restarts=max_restarts,
+            elastic=elastic,
+            announce=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+
+    status = launched()
+    # Each day has ranks of its own: the tables grow with it.
+    while new_data is not None and status == 0 and days_left(dataset, run):
+        status = launched()
+    return status
 
 
 def main() -> None:
@@ -86,13 +113,16 @@ def main() -> None:
     parser.add_argument(
         "--allow-change", action="append", default=[], metavar="KEY", help="a resumed run may differ in this key"
     )
+    parser.add_argument(
+        "--new-data", action="store_true", help="with --resume: go on with the next day appended to data.path"
+    )
     parser.add_argument("--local_rank", type=int, help="given by the deepspeed launcher; LOCAL_RANK counts")
     arguments = parser.parse_args()
     run_worker(lambda: _train(arguments))
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from unigrf_dist.config import Config, load_config
+    from unigrf_dist.config import load_config
     from unigrf_dist.ranks.announce import announce_once
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.agreement import facts_of, prove_shared, refuse_differing
@@ -115,13 +145,29 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         refuse_changed_config(arguments.run, config, arguments.allow_change)
 
-    from unigrf_dist.train.build import build_parts
-    from unigrf_dist.train.loop import Trainer
-
-    parts = build_parts(config, runtime, announce=announce_once)
-    trainer = Trainer(parts, arguments.run, resume=arguments.resume, announce=announce_once)
+    trainer = _trainer(arguments, config, runtime)
     keep_config(arguments.run, config, runtime, step=trainer.state.step)
     return 0 if trainer.run() else _STOPPED
+
+
+def _trainer(arguments: argparse.Namespace, config: Config, runtime: Runtime) -> Trainer:
+    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data.days import as_of
+    from unigrf_dist.ranks.announce import announce_once
+    from unigrf_dist.train.build import build_parts
+    from unigrf_dist.train.loop import Trainer
+    from unigrf_dist.train.new_data import DayTrainer, data_of_run, next_day, without_schedule
+
+    run, dataset = arguments.run, open_dataset(config.data.path)
+    if arguments.new_data:
+        day = next_day(config, dataset, run)
+        config = without_schedule(config)
+        parts = build_parts(config, runtime, dataset=as_of(dataset, day), announce=announce_once)
+        return DayTrainer(parts, run, day, announce=announce_once)
+    if arguments.resume:
+        dataset = data_of_run(dataset, run)
+    parts = build_parts(config, runtime, dataset=dataset, announce=announce_once)
+    return Trainer(parts, run, resume=arguments.resume, announce=announce_once)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class RunLog:
         steps: step records; only every ``log_every_steps``-th step has one.
         validations: validation records.
         exact_norms: measurements of the exact gradient norms.
+        days: how well appended days were predicted before they were trained on.
         finished: ends of training, by plan, by patience or by request; of a resumed run several.
     """
 
@@ -38,6 +39,7 @@ class RunLog:
     steps: list[Record] = field(default_factory=list)
     validations: list[Record] = field(default_factory=list)
     exact_norms: list[Record] = field(default_factory=list)
+    days: list[Record] = field(default_factory=list)
     finished: list[Record] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
@@ -50,6 +52,11 @@ class RunLog:
                 records[:] = [each for each in records if each["step"] <= resumed]
         elif kind in self._by_kind:
             self._by_kind[kind].append(record)
+
+    @property
+    def days_once(self) -> list[Record]:
+        """A record of each day; one that was stopped before its first checkpoint was evaluated again."""
+        return list({each["day"]: each for each in self.days}.values())
 
     @property
     def seconds(self) -> float:
@@ -68,6 +75,7 @@ class RunLog:
             "step": self.steps,
             "validation": self.validations,
             "exact_norms": self.exact_norms,
+            "day": self.days,
             "finished": self.finished,
         }
 

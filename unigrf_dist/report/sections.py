@@ -128,7 +128,24 @@ def validation_section(data: RunData) -> Section:
             Line(task, _task_colour(i), _series(records, "ranking", task, name)) for i, task in enumerate(tasks)
         ]
         charts.append(validation_chart(title, x, lines, x_label=label, less_is_better=less_is_better))
-    return Section("Validation", charts, "The large dot marks the best epoch of each line.")
+    return Section("Validation", charts + _day_charts(data), "The large dot marks the best epoch of each line.")
+
+
+def _day_charts(data: RunData) -> list[Chart]:
+    """How well each appended day was predicted before it was trained on; none without such days."""
+    records = data.log.days_once
+    if not records:
+        return []
+    x = np.array([float(each["day"]) for each in records])
+    ndcg = [Line("NDCG@10", PAGE.retrieval, _series(records, "retrieval", "ndcg@10"))]
+    auc = [
+        Line(task, _task_colour(i), _series(records, "ranking", task, "auc"))
+        for i, task in enumerate(records[-1]["ranking"])
+    ]
+    charts = [validation_chart("NDCG@10 of each day before it was trained on", x, ndcg, x_label="day")]
+    if auc:
+        charts.append(validation_chart("AUC of each day before it was trained on", x, auc, x_label="day"))
+    return charts
 
 
 def blend_section(data: RunData) -> Section:

@@ -32,6 +32,7 @@ catalogue without all seen items; for the test event the validation event belong
 user feature ``taste`` knows more than this observer, and may do better.
 """
 
+from unigrf_dist.synthetic.drift import synthesize_days
 from unigrf_dist.synthetic.generate import synthesize
 
-__all__ = ["synthesize"]
+__all__ = ["synthesize", "synthesize_days"]

@@ -66,15 +66,15 @@ def walk(
 
 def _next_items(world: World, tastes: IntArray, history: IntArray, random: np.random.Generator) -> IntArray:
     """``[n]`` items, drawn again until their user has not seen them."""
-    items = _draw(world, tastes, history, random)
+    items = draw(world, tastes, history, random)
     redo = np.flatnonzero(have_seen(history, items[:, None])[:, 0])
     while len(redo):
-        items[redo] = _draw(world, tastes[redo], history[redo], random)
+        items[redo] = draw(world, tastes[redo], history[redo], random)
         redo = redo[have_seen(history[redo], items[redo, None])[:, 0]]
     return items
 
 
-def _draw(world: World, tastes: IntArray, history: IntArray, random: np.random.Generator) -> IntArray:
+def draw(world: World, tastes: IntArray, history: IntArray, random: np.random.Generator) -> IntArray:
     """``[n]`` items, seen or not."""
     num_users, num_seen = history.shape
     last_group = world.group_of[history[:, -1]] if num_seen else np.full(num_users, world.num_groups)

@@ -105,7 +105,7 @@ def build_world(
     popularity = zipf[np.arange(num_items) - starts[group_of]] / np.cumsum(zipf)[sizes - 1][group_of]
     return World(
         taste_chances=np.full(num_tastes, 1 / num_tastes),
-        group_chances=_softmax(np.concatenate([between, from_start])[:, None, :] + log_visits),
+        group_chances=softmax(np.concatenate([between, from_start])[:, None, :] + log_visits),
         group_starts=starts,
         group_of=group_of,
         popularity=popularity,
@@ -119,7 +119,8 @@ def build_world(
     )
 
 
-def _softmax(logits: FloatArray) -> FloatArray:
+def softmax(logits: FloatArray) -> FloatArray:
+    """Softmax over the last axis."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 

@@ -36,7 +36,12 @@ class Parts:
 
 
 def build_parts(
-    config: Config, runtime: Runtime, phases: Phases | None = None, *, announce: Announce = announce_nothing
+    config: Config,
+    runtime: Runtime,
+    phases: Phases | None = None,
+    *,
+    dataset: Dataset | None = None,
+    announce: Announce = announce_nothing,
 ) -> Parts:
     """Open the data and build table, dense model and engine; collective.
 
@@ -44,13 +49,14 @@ def build_parts(
         config: configuration of the run.
         runtime: this rank.
         phases: names the parts of a step; a benchmark passes a timed one.
+        dataset: data set of ``config.data.path``, as it was on some day; None for all of it.
         announce: told what is opened and built.
 
     Raises:
         UserError: the data does not fit the configuration.
     """
     reached("opening the data")
-    dataset = open_dataset(config.data.path)
+    dataset = dataset or open_dataset(config.data.path)
     labels, targets = task_labels(config, dataset), retrieval_targets(config, dataset)
     refuse_absent_features(config, dataset)
     config = with_seen_rule(config, dataset.manifest)

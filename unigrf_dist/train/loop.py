@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from unigrf_dist.config.cadence import parse_cadence
-from unigrf_dist.data import TrainStream
+from unigrf_dist.data import Dataset, TrainStream
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
@@ -58,11 +58,11 @@ def build_step(parts: Parts, stream: TrainStream) -> TrainStep:
     )
 
 
-def build_stream(parts: Parts) -> TrainStream:
-    """This rank's training batches."""
+def build_stream(parts: Parts, dataset: Dataset | None = None) -> TrainStream:
+    """This rank's training batches, of a part of the data set or of all of it."""
     config, runtime = parts.config, parts.runtime
     return TrainStream(
-        parts.dataset,
+        dataset or parts.dataset,
         global_batch_users=config.train.global_batch_users,
         partitions=config.data.partitions,
         max_events=config.data.max_events,
@@ -83,15 +83,24 @@ class Trainer:
         run: the run's folder.
         resume: continue from the latest checkpoint.
         announce: told what is resumed.
+        dataset: what is trained on; None for all that ``parts`` have.
 
     Raises:
         UserError: the configuration does not fit the data or the ranks, or the checkpoint another model.
     """
 
-    def __init__(self, parts: Parts, run: Path, *, resume: bool, announce: Announce = announce_nothing) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        run: Path,
+        *,
+        resume: bool,
+        announce: Announce = announce_nothing,
+        dataset: Dataset | None = None,
+    ) -> None:
         self.parts, self.config, self.runtime = parts, parts.config, parts.runtime
         refuse_unfit(parts.config, parts.dataset, self.runtime.world_size)
-        self.stream = build_stream(parts)
+        self.stream = build_stream(parts, dataset)
         self.step = build_step(parts, self.stream)
         self.selection = Selection(self.config)
         self.checkpoints = Checkpoints(
@@ -103,10 +112,10 @@ class Trainer:
             vocabularies=Vocabularies.of(parts.dataset),
             order=self.stream.order,
         )
-        self.state = self._resumed(announce) if resume else TrainState()
+        self.state = self._resumed(announce) if resume else self._begun()
         self.reporter = Reporter(
             run,
-            total_steps=self.stream.steps_per_epoch * self.config.train.epochs,
+            total_steps=self._last_step(),
             done_steps=self.state.step,
             selection=self.selection.metric,
             active=self.runtime.is_main,
@@ -146,7 +155,7 @@ class Trainer:
         """Train on what is left of the current epoch, or until an early stop. False when asked to stop."""
         events = torch.zeros((), device=self.runtime.device)
         self._previous = None
-        for batch in self.stream.epoch(self.state.epoch, start_step=self.state.step_in_epoch):
+        for batch in self.stream.epoch(self._pass, start_step=self.state.step_in_epoch):
             outcome = self._train_on(batch)
             events += outcome.num_events
             if self.state.step % self.config.train.log_every_steps == 0:
@@ -173,7 +182,7 @@ class Trainer:
             validate=self.runtime.is_main and self._validate_clock.due,
             unwritten=self.checkpoints.unwritten,
         )
-        outcome = self.step(batch, self.state.step, epoch=self.state.epoch, signals=signals)
+        outcome = self.step(batch, self.state.step, epoch=self._pass, signals=signals)
         self._non_finite.note(self.state.step, batch, outcome)
         self.state.step += 1
         self.state.step_in_epoch += 1
@@ -270,13 +279,25 @@ class Trainer:
         latest = self.checkpoints.to_resume()
         if latest is None:
             announce("resuming: stopped before its first checkpoint, so from step 0")
-            return TrainState()
+            return self._begun()
         state = self.checkpoints.load(latest)
         announce(f"resuming from checkpoint {latest} at step {state.step}")
         if aside := self.checkpoints.set_aside_after(latest):
             announce(f"rolled back: set aside the later {', '.join(aside)} (step-….rolled-back)")
         self.step.weighter.load_state_dict(state.weighter)
         return state
+
+    def _begun(self) -> TrainState:
+        return TrainState(known_days=len(self.parts.dataset.manifest.days))
+
+    @property
+    def _pass(self) -> int:
+        """Number of the pass over the stream that is under way, from 0."""
+        return self.state.epoch
+
+    def _last_step(self) -> int:
+        """Steps of the run at its end."""
+        return self.stream.steps_per_epoch * self.config.train.epochs
 
     def _facts(self) -> dict[str, object]:
         manifest = self.parts.dataset.manifest

@@ -30,7 +30,7 @@ from unigrf_dist.train.step import StepOutcome
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 _SHOWN = ("hr@10", "ndcg@10", "mrr", "auc")
 # Facts that the start-up lines have told.
-_TOLD_BEFORE = ("users", "items", "events", "resumed_at_step")
+_TOLD_BEFORE = ("users", "items", "events", "resumed_at_step", "day")
 
 
 class Reporter:
@@ -140,7 +140,32 @@ class Reporter:
             },
         )
         self._progress.update(self._task, completed=step)
-        self.note(self._validation_lines(epoch, metrics, best=best))
+        self.note(self._lines(f"epoch {epoch:g}", metrics, best=best))
+
+    def new_day(self, day: int, step: int, num_users: int, metrics: dict[str, Any]) -> None:
+        """Report how well an appended day was predicted before it is trained on.
+
+        Args:
+            day: number of the day.
+            step: steps done.
+            num_users: users of the day that were evaluated.
+            metrics: see ``validation``.
+        """
+        if not self.active:
+            return
+        self._write({"kind": "day", "day": day, "step": step, "num_users": num_users, **metrics})
+        for group, values in {"retrieval": metrics["retrieval"], **metrics["ranking"]}.items():
+            shown = {f"day/{group}/{name}": value for name, value in values.items() if value is not None}
+            self._scalars(day, shown)
+        self.note(self._lines(f"day {day}, before it is trained on", metrics))
+
+    def finished_day(self, state: TrainState) -> None:
+        """Report that an appended day has been trained on."""
+        if not self.active:
+            return
+        self._write({"kind": "finished", "step": state.step, "epoch": state.epoch, "day": state.known_days})
+        self._end_bar()
+        self.note(f"trained on day {state.known_days}, step {state.step}")
 
     def finished(self, state: TrainState, early: str = "") -> None:
         """Report the end of the run: what it came to, and the command that goes on from here.
@@ -197,12 +222,12 @@ class Reporter:
                 # There the bar is drawn once, here, without an end of line.
                 self.console.print()
 
-    def _validation_lines(self, epoch: float, metrics: dict[str, Any], *, best: bool) -> str:
+    def _lines(self, title: str, metrics: dict[str, Any], *, best: bool = False) -> str:
         """The metrics that a person follows, and the one that picks the best model; lines end between metrics."""
         named, selection = named_metrics(metrics), str(self._selection)
         shown = [name for name in named if name.partition("[")[0] in _SHOWN or name == selection]
         parts = [f"{name} {'undefined' if named[name] is None else format(named[name], '.4f')}" for name in shown]
-        parts = [f"epoch {epoch:g}:", *parts, *["best so far"] * best]
+        parts = [f"{title}:", *parts, *["best so far"] * best]
         unbroken = "  ".join(part.replace(" ", _UNBROKEN) for part in parts)
         return textwrap.fill(unbroken, self.console.width, subsequent_indent="  ").replace(_UNBROKEN, " ")
 

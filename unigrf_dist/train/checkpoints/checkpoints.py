@@ -202,7 +202,8 @@ class Checkpoints:
     def note_schedule(self, state: TrainState) -> None:
         """Put the dense learning rate and its scheduler into ``state``, before it is saved."""
         scheduler = self.engine.lr_scheduler
-        state.scheduler = scheduler.state_dict() if scheduler is not None else {}
+        if scheduler is not None:  # appended days are trained without one, and leave it as it was
+            state.scheduler = scheduler.state_dict()
         state.learning_rate = float(self.engine.optimizer.param_groups[0]["lr"])
 
     def _publish(self, partial: Path, stored: list[StoredFile], state: TrainState, best: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.train.checkpoints.blocks import DamagedError, StoredFile, read_json, sha256
+from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
+from unigrf_dist.train.checkpoints.state import TrainState
 
 FORMAT = 2
 # The dense parameter with a row for every behaviour code.
@@ -32,6 +34,22 @@ def read_index(place: Path) -> tuple[list[StoredFile], dict[str, Any]]:
     if sha256(place / STATE_FILE) != index["state_sha256"]:
         raise DamagedError(f"{STATE_FILE} is not the file that was written: its SHA-256 differs")
     return [StoredFile.from_json(record) for record in index["files"]], read_json(place / STATE_FILE)
+
+
+def stored_state(run: Path) -> TrainState | None:
+    """Where a run stood at its latest checkpoint; None before its first one.
+
+    Raises:
+        UserError: the checkpoint is damaged, or of another format.
+    """
+    folders = CheckpointFolders(run)
+    if not folders.has(LATEST):
+        return None
+    place = folders.resolve(LATEST)
+    try:
+        return TrainState(**read_index(place)[1]["train"])
+    except (DamagedError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
 
 
 def refuse_other_model(

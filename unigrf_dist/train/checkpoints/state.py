@@ -13,6 +13,9 @@ class TrainState:
     Attributes:
         step: steps done.
         skipped: how many of them left their update out, because a loss or gradient was not finite.
+        known_days: appended days of the data set that the run has been trained on.
+        day: appended day that it is being trained on; 0 for none.
+        day_epoch: passes over that day that are done.
         epoch: epoch that the next batch belongs to, from 0.
         step_in_epoch: batches of that epoch already trained on.
         best: the best validation so far: metric, value, step and epoch; empty before the first one.
@@ -31,6 +34,9 @@ class TrainState:
     scheduler: dict[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
     skipped: int = 0
+    known_days: int = 0
+    day: int = 0
+    day_epoch: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
