@@ -49,7 +49,7 @@ def survey(
     source = plan.source
     if not pieces:
         return {"events": 0, "duplicates": 0, "suspicious": [0] * len(suspicious_counts(source))}
-    rows = _make_events(connection, plan, pieces)
+    rows = make_bucket(connection, plan, pieces)
     kept = "count(*)" if plan.thinning.min_events == 1 else "count(*) FILTER (kept)"
     suspicious = [f"{count} AS suspicious_{n}" for n, count in enumerate(suspicious_counts(source))]
     connection.execute(
@@ -89,7 +89,7 @@ def write_run(
     counts = {"events": 0, "unsorted_users": 0, "duplicates": 0}
     if not pieces:
         return counts
-    _make_events(connection, plan, pieces)
+    make_bucket(connection, plan, pieces)
     source = plan.source
     equal = "IS NOT DISTINCT FROM" if source.may_be_missing else "="
     same = " AND ".join(f"b.value_{n} {equal} e.value_{n}" for n in range(len(source.value_types))) or "true"
@@ -129,8 +129,13 @@ def read_run(folder: Path, columns: Sequence[int] | None = None) -> Iterator[pa.
             yield run.get_batch(number)
 
 
-def _make_events(connection: duckdb.DuckDBPyConnection, plan: Plan, pieces: Sequence[Path]) -> int:
+def make_bucket(connection: duckdb.DuckDBPyConnection, plan: Plan, pieces: Sequence[Path]) -> int:
     """Make ``bucket`` of the bucket's events, of which ``kept`` tells those of users with enough events.
+
+    Args:
+        connection: database for the work.
+        plan: the preparation.
+        pieces: the bucket's files, at least one.
 
     Returns:
         number of events with their duplicates.

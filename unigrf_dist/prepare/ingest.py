@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from unigrf_dist.prepare.scan import Scan, read_scan, user_error_of_reading
 from unigrf_dist.prepare.source import Source
 from unigrf_dist.prepare.sql import ID_TYPES, count_rows, parquet_rows, sql_text
 
-MAX_SAMPLE = 10
+_MAX_SAMPLE = 10
 # More than the rows of any file; keeps positions of different files apart.
-FILE_STRIDE = 1 << 40
+_FILE_STRIDE = 1 << 40
 # Where bad rows go.
 _BAD = -1
 _IS_BAD = "problem IS NOT NULL"
@@ -85,6 +86,12 @@ def stage_file(
     return good, SkippedRows(count=bad.count, sample=messages)
 
 
+def joined(skipped: Sequence[SkippedRows]) -> SkippedRows:
+    """Rows of several files that were skipped."""
+    sample = [message for each in skipped for message in each.sample]
+    return SkippedRows(count=sum(each.count for each in skipped), sample=sample[:_MAX_SAMPLE])
+
+
 def pieces(folder: Path, bucket: int | str) -> list[Path]:
     """Files of a bucket (``*`` for all) that ``stage_file`` has written into ``folder``."""
     return sorted(folder.glob(f"bucket={bucket}/*.parquet"))
@@ -113,7 +120,7 @@ def _write_by_bucket(
         f"CAST({value.value} AS {kind}) AS {name}"
         for (name, value), kind in zip(checked.items(), kinds, strict=True)
     )
-    chosen = f"{', '.join(checked)}, {number * FILE_STRIDE} + row AS position"
+    chosen = f"{', '.join(checked)}, {number * _FILE_STRIDE} + row AS position"
     # A copy of an earlier attempt to read the file may have been begun.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -135,8 +142,8 @@ def _bad_rows(connection: duckdb.DuckDBPyConnection, number: int, folder: Path) 
     if not bad:
         return _BadRows(0, [])
     first = connection.execute(
-        f"SELECT position - {number * FILE_STRIDE}, problem FROM {parquet_rows(bad)} "
-        f"ORDER BY position LIMIT {MAX_SAMPLE}"
+        f"SELECT position - {number * _FILE_STRIDE}, problem FROM {parquet_rows(bad)} "
+        f"ORDER BY position LIMIT {_MAX_SAMPLE}"
     ).fetchall()
     count = count_rows(connection, parquet_rows(bad))
     shutil.rmtree(folder / f"bucket={_BAD}")
@@ -164,7 +171,7 @@ def _with_rejected_lines(
                 f"{ended}; fix it, or have quotes read as any other character (--no-quotes)"
             )
         malformed.append((begun, f"{message.rstrip('.')}: {text.strip()[:60]!r}"))
-    return _BadRows(bad.count + len(rejected), sorted(_by_line(bad, located) + malformed)[:MAX_SAMPLE])
+    return _BadRows(bad.count + len(rejected), sorted(_by_line(bad, located) + malformed)[:_MAX_SAMPLE])
 
 
 def _by_line(bad: _BadRows, located: Located) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ import duckdb
 from unigrf_dist.data.manifest import SkippedRows
 from unigrf_dist.errors import UserError, printable
 from unigrf_dist.prepare.buckets import SURVEYED_ITEMS, SURVEYED_VALUES, survey, write_run
-from unigrf_dist.prepare.ingest import MAX_SAMPLE, pieces, stage_file
+from unigrf_dist.prepare.ingest import joined, pieces, stage_file
 from unigrf_dist.prepare.plan import Plan
 from unigrf_dist.prepare.progress import Progress
 from unigrf_dist.prepare.sql import count_rows, parquet_rows, sql_text
@@ -142,9 +142,7 @@ class Tasks:
 
     def skipped_rows(self) -> SkippedRows:
         """Rows of all files that were skipped."""
-        each = [SkippedRows(**record["skipped"]) for record in self.records(READ)]
-        sample = [message for skipped in each for message in skipped.sample]
-        return SkippedRows(count=sum(skipped.count for skipped in each), sample=sample[:MAX_SAMPLE])
+        return joined([SkippedRows(**record["skipped"]) for record in self.records(READ)])
 
     def num_good_rows(self) -> int:
         """Rows of all files that were not skipped."""

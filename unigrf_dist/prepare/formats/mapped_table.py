@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +31,13 @@ def parquet(raw: Path, columns: ColumnMapping) -> Source:
     return _source("parquet", raw, columns)
 
 
-def mixed(raw: Path, columns: ColumnMapping) -> list[Source]:
-    """Files of all these kinds, told apart by their endings; successive ones of a kind make a source."""
-    files, notes = _files([ending for endings in _ENDINGS.values() for ending in endings], raw)
-    kinds = [(layout, list(group)) for layout, group in itertools.groupby(files, _layout_of)]
-    sources = [_source_of(layout, found, columns) for layout, found in kinds]
-    # Side features are read once.
-    rest = [replace(source, item_features=None, user_features=None) for source in sources[1:]]
-    return [replace(sources[0], notes=notes), *rest]
-
-
-def _layout_of(file: Path) -> Layout:
-    found = (layout for layout, endings in _ENDINGS.items() if file.name.endswith(endings))
-    return next(found, "csv")
-
-
 def _source(layout: Layout, raw: Path, columns: ColumnMapping) -> Source:
-    files, notes = _files(_ENDINGS[layout], raw)
-    return replace(_source_of(layout, files, columns), notes=notes)
-
-
-def _source_of(layout: Layout, files: Sequence[Path], columns: ColumnMapping) -> Source:
     ids = "string" if columns.string_ids else "int64"
+    files, notes = _files(layout, raw)
     meaning: dict[str, Any] = {"user_type": ids, "item_type": ids}
     return Source(
         files=files,
+        notes=notes,
         layout=layout,
         delimiter=columns.delimiter,
         quoted=columns.quoted,
@@ -77,8 +57,9 @@ def _source_of(layout: Layout, files: Sequence[Path], columns: ColumnMapping) ->
     )
 
 
-def _files(endings: Sequence[str], raw: Path) -> tuple[list[Path], list[str]]:
+def _files(layout: Layout, raw: Path) -> tuple[list[Path], list[str]]:
     """The files of a folder, or if it has none those of the folders below, and a note of what is not read."""
+    endings = _ENDINGS[layout]
     below = find_files(raw, *(f"**/*{ending}" for ending in endings)) if raw.is_file() else _below(raw, endings)
     files = [file for file in below if file.parent == raw] or below
     for file in files:
@@ -101,9 +82,10 @@ def _below(raw: Path, endings: Sequence[str]) -> list[Path]:
 def _features(columns: ColumnMapping, file: Path | None, key: str, names: Sequence[str]) -> FeatureSource | None:
     if file is None:
         return None
+    layouts = (layout for layout, endings in _ENDINGS.items() if file.name.endswith(endings))
     return FeatureSource(
         file=file,
-        layout=_layout_of(file),
+        layout=next(layouts, "csv"),
         key=key,
         features={name: FeatureColumn(column=name, separator=columns.separators.get(name)) for name in names},
         delimiter=columns.delimiter,

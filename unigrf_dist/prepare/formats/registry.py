@@ -23,8 +23,6 @@ MAPPED_FORMATS: dict[str, Callable[[Path, ColumnMapping], Source]] = {
     "jsonl": mapped_table.jsonl,
     "parquet": mapped_table.parquet,
 }
-# Own files of any of these kinds, which their names tell.
-MIXED_FORMAT = "files"
 
 
 def describe_all(
@@ -38,7 +36,7 @@ def describe_all(
     """
     if not raws:
         raise UserError("no raw files are named; name them by --raw")
-    found = [(raw, source) for raw in raws for source in _described(format, raw, columns)]
+    found = [(raw, describe(format, raw, columns)) for raw in raws]
     files = [file.resolve() for _, source in found for file in source.files]
     for file, count in Counter(files).items():
         if count > 1:
@@ -47,12 +45,6 @@ def describe_all(
     if len(kinds) > 1:
         raise UserError(f"{raws[0]} and {raws[1]}: have other ids or behaviours; prepare them one by one")
     return found
-
-
-def _described(format: str, raw: Path, columns: ColumnMapping | None) -> list[Source]:
-    if format == MIXED_FORMAT:
-        return mapped_table.mixed(raw, columns or ColumnMapping())
-    return [describe(format, raw, columns)]
 
 
 def describe(format: str, raw: Path, columns: ColumnMapping | None = None) -> Source:
@@ -70,7 +62,7 @@ def describe(format: str, raw: Path, columns: ColumnMapping | None = None) -> So
     if format in MAPPED_FORMATS:
         return MAPPED_FORMATS[format](raw, columns or ColumnMapping())
     if format not in FORMATS:
-        names = ", ".join([*FORMATS, *MAPPED_FORMATS, MIXED_FORMAT])
+        names = ", ".join([*FORMATS, *MAPPED_FORMATS])
         raise UserError(f"format {format!r} is unknown; there are {names}")
     if columns is not None:
         raise UserError(
