@@ -104,6 +104,7 @@ class Source(RawTable):
             the others; None if there is none.
         user_type, item_type: types of the raw ids: integers in [0, 2^63), or non-empty strings.
         time_unit: unit of integer timestamps.
+        relative_times: whether times count from a day that nobody knows, so that times near 1970 are no mistake.
         item_features, user_features: files of the side features; None if there are none.
         notes: remarks for the user on which files were or were not there, one line each.
     """
@@ -120,6 +121,7 @@ class Source(RawTable):
     user_type: IdType = "int64"
     item_type: IdType = "int64"
     time_unit: TimeUnit = "s"
+    relative_times: bool = False
     item_features: FeatureSource | None = None
     user_features: FeatureSource | None = None
     notes: Sequence[str] = ()

@@ -6,6 +6,7 @@ when all buckets have been surveyed, and a bucket is sorted when ids have been g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,18 @@ class Share:
             if lightest == self.index:
                 mine.append(number)
         return sorted(mine)
+
+
+def parse_share(text: str) -> Share:
+    """The share that ``K/N`` names.
+
+    Raises:
+        UserError: it names none.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UserError(f"share {text!r}: write it as K/N, such as 0/16 to 15/16 for sixteen shares")
+    return Share(int(match[1]), int(match[2]))
 
 
 class Tasks:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare.formats import amazon, kuairand, mapped_table, movielens, movietweetings
+from unigrf_dist.prepare.formats import amazon, kuairand, mapped_table, movielens, movietweetings, yambda
 from unigrf_dist.prepare.source import ColumnMapping, Source
 
 FORMATS: dict[str, Callable[[Path], Source]] = {
@@ -16,6 +16,7 @@ FORMATS: dict[str, Callable[[Path], Source]] = {
     "amazon": amazon.reviews,
     "kuairand": kuairand.standard_log,
     "movietweetings": movietweetings.ratings_dat,
+    "yambda": yambda.multi_event,
 }
 # Formats whose columns the user has to name.
 MAPPED_FORMATS: dict[str, Callable[[Path, ColumnMapping], Source]] = {
