@@ -25,7 +25,9 @@ def raw_file_records(sources: Sequence[tuple[Path, Source]]) -> list[RawFileReco
         features = (source.item_features, source.user_features)
         for file in (*source.files, *(table.file for table in features if table is not None)):
             below = raw in file.parents
-            records.append(_record(file, str(file.relative_to(raw)) if below else file.name))
+            record = _record(file, str(file.relative_to(raw)) if below else file.name)
+            snapshot = source.snapshot if file in source.files else None
+            records.append(record.model_copy(update={"snapshot": snapshot}))
     return records
 
 

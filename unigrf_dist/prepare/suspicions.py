@@ -30,7 +30,11 @@ def suspicions_of_events(source: Source, counts: Sequence[int]) -> list[DataWarn
     early, late, *no_ids = counts
     unit = f"is the unit of the times really {source.time_unit}? (--time-unit)"
     found = [
-        ("times_in_1970", 0 if source.relative_times else early, f"{early:,} events lie within a year of 1970: {unit}"),
+        (
+            "times_in_1970",
+            0 if source.relative_times else early,
+            f"{early:,} events lie within a year of 1970: {unit}",
+        ),
         ("times_after_2100", late, f"{late:,} events lie after 2100: {unit}"),
     ]
     for owner, count in zip(_text_ids(source), no_ids, strict=True):

@@ -14,7 +14,7 @@ def multi_event(raw: Path) -> Source:
     """``multi_event.parquet`` of one of its sizes: listens, likes, dislikes and what takes them back.
 
     Values are 1 for the kind of the event (``listen``, ``like``, ``unlike``, ``dislike``, ``undislike``),
-    ``organic`` (1 if no recommendation led to it) and ``played``, percent of the track in tens, which listens alone
+    ``organic`` (1 if no recommendation led to it) and ``played``, percent of the track in tens, which only listens
     have. Times are seconds from a day that was not published, in steps of 5.
     """
     return Source(
