@@ -22,6 +22,8 @@ from unigrf_dist.prepare.sql import ID_TYPES, count_rows, parquet_rows, sql_text
 _MAX_SAMPLE = 10
 # More than the rows of any file; keeps positions of different files apart.
 _FILE_STRIDE = 1 << 40
+# Rows that a thread keeps before it writes them: many buckets need many, or their row groups are tiny.
+_LEAST_ROWS_IN_MEMORY, _MOST_ROWS_IN_MEMORY, _ROWS_PER_PIECE = 1 << 19, 1 << 20, 1 << 13
 # Where bad rows go.
 _BAD = -1
 _IS_BAD = "problem IS NOT NULL"
@@ -124,6 +126,9 @@ def _write_by_bucket(
     # A copy of an earlier attempt to read the file may have been begun.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    connection.execute(f"SET partitioned_write_max_open_files = {plan.num_buckets + 1}")
+    threshold = min(max(_LEAST_ROWS_IN_MEMORY, _ROWS_PER_PIECE * plan.num_buckets), _MOST_ROWS_IN_MEMORY)
+    connection.execute(f"SET partitioned_write_flush_threshold = {threshold}")
     connection.execute(
         f"COPY (SELECT {chosen}, problem, CASE WHEN {_IS_BAD} THEN {_BAD} "
         f"ELSE (hash(user_key) % {plan.num_buckets})::INTEGER END AS bucket "

@@ -20,7 +20,8 @@ OnBadRow = Literal["error", "skip"]
 
 # Events of a bucket that are sorted at once.
 _EVENTS_PER_BUCKET = 1_500_000
-_MAX_BUCKETS = 1024
+# Each is an open file while raw files are read.
+_MAX_BUCKETS = 512
 # Bytes of a row of text, which has at least two ids, a time and their separators; compressed, a third of it.
 _BYTES_PER_ROW = 24
 _BYTES_PER_COMPRESSED_ROW = 8
