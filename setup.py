@@ -22,7 +22,7 @@ COMMON = [
     "safetensors>=0.5",
     "scipy>=1.11",
     "psutil>=5.9",
-    "pydantic>=2.8",
+    "pydantic>=2.12",
     "pyyaml>=6",
     "typer>=0.12",
     "rich>=13.7",
@@ -40,10 +40,14 @@ COMMON = [
 COMPILED = ["triton==3.7.1", "ninja>=1.11"]
 # Graphs for other runtimes (`unigrf export --formats onnx`).
 ONNX = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# Tables as raw data.
+LAKES = {"deltalake": ["deltalake>=1.6"], "pyiceberg": ["pyiceberg>=0.11"]}
 # What `unigrf serve` needs besides.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]
 TEST = [
     *ONNX,
+    *LAKES["deltalake"],
+    "pyiceberg[sql-sqlite]>=0.11",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -94,6 +98,7 @@ setup(
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],
         "cuda": ["fbgemm-gpu==1.8.0", *COMPILED],
         "onnx": ONNX,
+        **LAKES,
         "serve": SERVE,
         "test": [*SERVE, *TEST],
     },

@@ -152,8 +152,8 @@ def main() -> None:
     from unigrf_dist.programs import config as config_commands
     from unigrf_dist.programs import data as data_commands
     from unigrf_dist.programs import export as export_command
+    from unigrf_dist.programs import prepare_cost, save_pause
     from unigrf_dist.programs import recommend as recommend_command
-    from unigrf_dist.programs import save_pause
     from unigrf_dist.programs import serve as serve_command
     from unigrf_dist.programs import study as study_commands
 
@@ -162,6 +162,7 @@ def main() -> None:
     config_commands.register(app)
     chaos_command.register(app)
     bench.command("save")(save_pause.bench_save)
+    bench.command("prepare")(prepare_cost.bench_prepare)
     recommend_command.register(app)
     export_command.register(app)
     serve_command.register(app)

@@ -23,7 +23,7 @@ from unigrf_dist.data import (
     open_dataset,
 )
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare import feature_tables, pipeline, prepare
+from unigrf_dist.prepare import buckets, feature_tables, prepare
 from unigrf_dist.prepare.columns import column_mapping
 from unigrf_dist.prepare.inspect import examine, inspection_table
 from unigrf_dist.prepare.source import ColumnMapping
@@ -156,7 +156,7 @@ def test_users_keep_their_features_however_the_events_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More users than fit into one chunk of either stream; every fifth is not in the file."""
-    monkeypatch.setattr(pipeline, "_EVENTS_PER_CHUNK", 3000)
+    monkeypatch.setattr(buckets, "_EVENTS_PER_CHUNK", 3000)
     monkeypatch.setattr(feature_tables, "_ROWS_PER_CHUNK", 2048)
     users = np.random.default_rng(0).permutation(9000)
     write_raw(tmp_path, "users.csv", "u,f", *(f"{user},{user % 7}" for user in users if user % 5))

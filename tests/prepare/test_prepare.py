@@ -192,7 +192,13 @@ def test_progress_reports_each_phase(tmp_path: Path) -> None:
     prepare(
         "movielens-1m", raw=raw, out=tmp_path / "out", progress=lambda phase, share: calls.append((phase, share))
     )
-    assert calls == [("read ratings.dat", 0.0), ("sort", 0.0), ("write", 1.0)]
+    assert calls == [
+        ("read ratings.dat", 0.0),
+        ("survey", 0.0),
+        ("vocabulary", 0.0),
+        ("sort", 0.0),
+        ("write", 1.0),
+    ]
 
 
 def test_a_small_memory_limit_spills_and_changes_nothing(tmp_path: Path) -> None:

@@ -33,6 +33,31 @@ def test_prepare_own_columns_then_inspect(
     assert "click = 1" in capsys.readouterr().out
 
 
+def test_prepare_by_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        write_raw(tmp_path / "raw", f"{name}.csv", "user_id,item_id,timestamp", "1,5,9", "2,6,9")
+    words = ("prepare", "csv", "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--column", "user=user_id")
+    assert unigrf(monkeypatch, *words, "--share", "0/2") == 0
+    assert "1 of 2 files are still to be read; start it again then" in " ".join(capsys.readouterr().out.split())
+    assert unigrf(monkeypatch, *words, "--share", "1/2") == 0
+    assert unigrf(monkeypatch, *words, "--share", "0/2") == 0
+    assert "merge without --share" in " ".join(capsys.readouterr().out.split()[-20:])
+    assert unigrf(monkeypatch, *words) == 0
+    assert sorted(sequences(tmp_path / "out")) == [1, 2]
+    assert unigrf(monkeypatch, *words, "--share", "2/2") == 2
+
+
+def test_bench_prepare_tells_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--events", 5000, "--users", 100, "--items", 50, "--folder", tmp_path)
+    assert unigrf(monkeypatch, "bench", "prepare", *sizes) == 0
+    assert "5,000 events, 100 users, 50 items" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 def test_synthesize_then_inspect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

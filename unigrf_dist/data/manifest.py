@@ -113,12 +113,15 @@ class RawFileRecord(_Record):
         num_bytes: its size.
         sha256: SHA-256 of its bytes; with ``sampled``, of its size and of pieces spread over it.
         sampled: whether that is so, which is for files above 64 MiB.
+        snapshot: which snapshot of a Delta or Iceberg table it was read for; None if it is in none.
     """
 
     file: str
     num_bytes: Count
     sha256: str
     sampled: bool = False
+    # Absent where there is none: other data sets keep their bytes.
+    snapshot: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 class DataWarning(_Record):

@@ -28,14 +28,15 @@ from unigrf_dist.data.manifest import (
 )
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare import suspicions
+from unigrf_dist.prepare.day_events import load_day
 from unigrf_dist.prepare.day_features import DayFeatures
 from unigrf_dist.prepare.day_ids import make_day_behaviours, make_day_ids, tails
 from unigrf_dist.prepare.day_writer import DayWriter
-from unigrf_dist.prepare.formats import describe
-from unigrf_dist.prepare.ingest import OnBadRow, load_events
+from unigrf_dist.prepare.formats import describe_all
 from unigrf_dist.prepare.known_files import refuse_known_files
 from unigrf_dist.prepare.known_options import columns_as_before, refuse_other_ids, refuse_other_options
 from unigrf_dist.prepare.one_at_a_time import sole_change
+from unigrf_dist.prepare.plan import OnBadRow
 from unigrf_dist.prepare.progress import Progress, no_progress
 from unigrf_dist.prepare.provenance import raw_file_records
 from unigrf_dist.prepare.source import ColumnMapping, Source
@@ -99,22 +100,25 @@ def append(
             min_item_events=min_item_events,
         )
         columns = columns_as_before(into, before, columns)
-        sources = [describe(format, each, columns) for each in raws]
-        refuse_other_ids(into, before, sources[0])
-        refuse_known_files(into, before, raws, sources)
+        sources = describe_all(format, raws, columns)
+        refuse_other_ids(into, before, sources[0][1])
+        refuse_known_files(into, before, sources)
         day = len(before.days) + 1
         with _day_folder(into, day) as folder:
             with workspace(folder / ".work", memory_limit) as connection:
-                skipped = load_events(connection, sources, on_bad_row=on_bad_row, progress=progress or no_progress)
-                warnings = suspicions.suspicion_of_skipped(connection, skipped, max_skipped)
-                if before.arguments.get("drop_duplicates"):
-                    warnings += suspicions.drop_duplicates(connection, sources[0])
-                warnings += suspicions.suspicions_of_events(connection, sources[0])
+                skipped, warnings = load_day(
+                    connection,
+                    [source for _, source in sources],
+                    folder / ".work",
+                    on_bad_row=on_bad_row,
+                    max_skipped=max_skipped,
+                    drop_duplicates=bool(before.arguments.get("drop_duplicates")),
+                    report=progress or no_progress,
+                )
                 after = _write_day(
                     connection,
                     dataset,
                     folder,
-                    raws,
                     sources,
                     skipped=skipped,
                     warnings=warnings,
@@ -123,7 +127,7 @@ def append(
                 )
             folder.rename(into / _place(day))
             write_manifest(into, after)
-    notes = [note for each in sources for note in each.notes]
+    notes = [note for _, each in sources for note in each.notes]
     return DatasetSummary(into, after, time.perf_counter() - begun, notes)
 
 
@@ -162,8 +166,7 @@ def _write_day(
     connection: duckdb.DuckDBPyConnection,
     dataset: Dataset,
     folder: Path,
-    raws: Sequence[Path],
-    sources: Sequence[Source],
+    sources: Sequence[tuple[Path, Source]],
     *,
     skipped: SkippedRows,
     warnings: list[DataWarning],
@@ -171,7 +174,7 @@ def _write_day(
     report: Progress,
 ) -> Manifest:
     """Write the day's files into ``folder``. Returns the manifest of the data set that has grown."""
-    before, source, day = dataset.manifest, sources[0], len(dataset.manifest.days) + 1
+    before, source, day = dataset.manifest, sources[0][1], len(dataset.manifest.days) + 1
     new_items, new_users = make_day_ids(connection, dataset)
     features = DayFeatures(connection, dataset, source)
     behaviours = make_day_behaviours(connection, source, before.behaviours)
@@ -213,7 +216,7 @@ def _write_day(
         last_timestamp=writer.last_timestamp,
         num_unsorted_users=unsorted,
         skipped_rows=skipped,
-        raw_files=raw_file_records(raws, sources),
+        raw_files=raw_file_records(sources),
         users=users,
         items=items,
         item_features=item_codes,

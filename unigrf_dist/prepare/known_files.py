@@ -12,20 +12,20 @@ from unigrf_dist.prepare.provenance import raw_file_records
 from unigrf_dist.prepare.source import Source
 
 
-def refuse_known_files(into: Path, before: Manifest, raws: Sequence[Path], sources: Sequence[Source]) -> None:
+def refuse_known_files(into: Path, before: Manifest, sources: Sequence[tuple[Path, Source]]) -> None:
     """Raise UserError where a file to append is in the data set already, or is named twice.
 
     Args:
         into: folder of the data set, for messages.
         before: its manifest.
-        raws, sources: what is to be appended, as it was named and as it was understood.
+        sources: what is to be appended: path that was named, and what was found there.
     """
     known = {(file.num_bytes, file.sha256): "its base" for file in before.raw_files}
     for number, day in enumerate(before.days, start=1):
         known |= {(file.num_bytes, file.sha256): f"its day {number}" for file in day.raw_files}
-    events = [replace(source, item_features=None, user_features=None) for source in sources]
+    events = [(raw, replace(source, item_features=None, user_features=None)) for raw, source in sources]
     seen: set[tuple[int, str]] = set()
-    for file in raw_file_records(raws, events):
+    for file in raw_file_records(events):
         key = (file.num_bytes, file.sha256)
         if key in known:
             raise UserError(f"{file.file}: {into} has the events of this file already, in {known[key]}")

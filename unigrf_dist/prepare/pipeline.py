@@ -1,41 +1,28 @@
 """``unigrf prepare``: raw interactions into a data set.
 
-DuckDB reads, checks and sorts under a memory limit and spills to disk; the sorted events stream through numpy into
-the shards. Hence neither events nor users have to fit into memory, only the counts of the items, at 8 bytes each.
+DuckDB reads and checks the rows and writes them to disk by buckets of their users; buckets are sorted one by one
+(``tasks``), and the sorted buckets are merged into the shards (``assembly``). Neither events nor users have to fit
+into memory, only the items.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
 from unigrf_dist.errors import UserError
-from unigrf_dist.prepare import suspicions
-from unigrf_dist.prepare.feature_tables import FeatureTables
-from unigrf_dist.prepare.formats import describe
-from unigrf_dist.prepare.ingest import OnBadRow, load_events
-from unigrf_dist.prepare.progress import Progress, no_progress
-from unigrf_dist.prepare.provenance import raw_file_records
-from unigrf_dist.prepare.source import ColumnMapping, Source
-from unigrf_dist.prepare.sql import count_rows
-from unigrf_dist.prepare.staging import new_folder
+from unigrf_dist.prepare.assembly import write_dataset
+from unigrf_dist.prepare.formats import describe_all
+from unigrf_dist.prepare.plan import OnBadRow, Thinning, make_plan
+from unigrf_dist.prepare.progress import Progress, StageClock, no_progress
+from unigrf_dist.prepare.source import ColumnMapping
+from unigrf_dist.prepare.staging import new_folder, refuse_used, user_error_of_disk
+from unigrf_dist.prepare.staging_folder import staging_folder
 from unigrf_dist.prepare.summary import DatasetSummary
-from unigrf_dist.prepare.suspicions import (
-    suspicion_of_duplicates,
-    suspicion_of_skipped,
-    suspicions_of_events,
-    suspicions_of_values,
-)
-from unigrf_dist.prepare.user_chunks import RowFeed, user_chunks
-from unigrf_dist.prepare.vocabulary import make_behaviours, make_items, make_users, raw_item_ids
-from unigrf_dist.prepare.workspace import arrow_batches, workspace
-from unigrf_dist.prepare.writer import DatasetWriter
-
-_EVENTS_PER_CHUNK = 1 << 18
+from unigrf_dist.prepare.suspicions import suspicion_of_skipped
+from unigrf_dist.prepare.tasks import Share, Tasks
+from unigrf_dist.prepare.workspace import workspace
 
 
 def prepare(
@@ -79,88 +66,90 @@ def prepare(
             written, or the disk or the memory limit is too small.
     """
     _check_options(on_bad_row, min_events, min_item_events, max_skipped)
-    begun, report = time.perf_counter(), progress or no_progress
-    raws = [Path(raw)] if isinstance(raw, (str, Path)) else [Path(path) for path in raw]
-    sources = _sources(format, raws, columns)
-    source = sources[0]
-    with (
-        new_folder(Path(out), overwrite=overwrite) as folder,
-        workspace(folder / ".work", memory_limit) as connection,
-    ):
-        skipped = load_events(connection, sources, on_bad_row=on_bad_row, progress=report)
-        warnings = suspicion_of_skipped(connection, skipped, max_skipped)
-        if drop_duplicates:
-            warnings += suspicions.drop_duplicates(connection, source)
-        warnings += suspicions_of_events(connection, source)
-        _drop_rare(connection, source, {"user_key": min_events, "item_key": min_item_events})
-        report("sort", 0.0)
-        num_items = make_items(connection)
-        if source.user_features is not None:
-            make_users(connection)
-        item_features = FeatureTables(connection, source.item_features, "item", source.item_type)
-        user_features = FeatureTables(connection, source.user_features, "user", source.user_type)
-        behaviours = make_behaviours(connection, source)
-        warnings += suspicions_of_values(source, behaviours)
-        with DatasetWriter(
-            folder,
-            num_items=num_items,
-            behaviours=behaviours,
-            raw_user_type=source.user_type,
-            raw_item_type=source.item_type,
-            row_group_users=row_group_users,
-            shard_users=shard_users,
-            user_features=list(user_features.multi_valued),
-        ) as writer:
-            sorting = _write_sequences(connection, source, user_features, writer, report)
+    begun, clock = time.perf_counter(), StageClock(progress or no_progress)
+    out, sources = Path(out), describe_all(format, _paths(raw), columns)
+    thinning = Thinning(drop_duplicates, min_events, min_item_events)
+    plan = make_plan([source for _, source in sources], on_bad_row, thinning)
+    with user_error_of_disk(out):
+        refuse_used(out, overwrite)
+        with (
+            staging_folder(out, plan.fingerprint(), shared=False) as staging,
+            staging.scratch() as scratch,
+            workspace(scratch, memory_limit) as connection,
+        ):
+            tasks = Tasks(plan, staging, connection, clock)
+            tasks.read(Share().of_files(plan))
+            skipped = suspicion_of_skipped(tasks.skipped_rows(), tasks.num_good_rows(), max_skipped)
+            tasks.advance(Share())
             chosen = {"drop_duplicates": "yes"} if drop_duplicates else {}
-            named_columns = columns.as_arguments() if columns else {}
             least = {"min_events": min_events, "min_item_events": min_item_events}
-            manifest = writer.finish(
-                raw_item_ids(connection),
-                source=format,
-                arguments={**least, **chosen, **named_columns},
-                num_unsorted_users=sorting.unsorted_users,
-                num_duplicates=sorting.duplicates,
-                skipped_rows=skipped,
-                warnings=[*warnings, *suspicion_of_duplicates(sorting.duplicates)],
-                raw_files=raw_file_records(raws, sources),
-                features=[*item_features.write(folder), *user_features.write(folder)],
-                item_features=item_features.write_items(folder),
-            )
-    notes = [note for each in sources for note in each.notes]
-    return DatasetSummary(Path(out), manifest, time.perf_counter() - begun, notes)
+            with new_folder(out, overwrite=overwrite) as folder:
+                manifest = write_dataset(
+                    tasks,
+                    connection,
+                    folder,
+                    row_group_users=row_group_users,
+                    shard_users=shard_users,
+                    format=format,
+                    sources=sources,
+                    arguments={**least, **chosen, **(columns.as_arguments() if columns else {})},
+                    warnings=skipped,
+                    report=clock,
+                )
+    clock.stop()
+    notes = [note for _, source in sources for note in source.notes]
+    return DatasetSummary(out, manifest, time.perf_counter() - begun, notes, clock.seconds)
 
 
-@dataclass(frozen=True)
-class _Sorting:
-    """What was found while the events were sorted.
+def prepare_share(
+    format: str,
+    share: Share,
+    *,
+    raw: Path | Sequence[Path],
+    out: Path,
+    on_bad_row: OnBadRow = "error",
+    drop_duplicates: bool = False,
+    min_events: int = 1,
+    min_item_events: int = 1,
+    columns: ColumnMapping | None = None,
+    memory_limit: str = "2GB",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> str | None:
+    """Do a share of the work of ``prepare`` ahead of it, as one of several processes or machines.
 
-    Attributes:
-        unsorted_users: users whose raw events were not in the order of time.
-        duplicates: events that equal another one.
-    """
+    What it has done lies in a folder beside ``out``, where ``prepare`` finds it. It never waits for other shares.
 
-    unsorted_users: int
-    duplicates: int
+    Args:
+        format, raw, out, on_bad_row, drop_duplicates, min_events, min_item_events, columns, memory_limit,
+            overwrite, progress: see ``prepare``, which must be given the same.
+        share: which share.
 
-
-def _sources(format: str, raws: Sequence[Path], columns: ColumnMapping | None) -> list[Source]:
-    """What the user named, each path once.
+    Returns:
+        what this share waits for before it can do more; None if nothing is left but ``prepare``.
 
     Raises:
-        UserError: no path is named, a file is named twice, or the files of two paths are not alike.
+        UserError: see ``prepare``.
     """
-    if not raws:
-        raise UserError("no raw files are named; name them by --raw")
-    sources = [describe(format, raw, columns) for raw in raws]
-    files = [file.resolve() for source in sources for file in source.files]
-    for file in files:
-        if files.count(file) > 1:
-            raise UserError(f"{file}: is named twice; its events would count twice")
-    kinds = {(source.user_type, source.item_type, tuple(source.behaviours), source.limits) for source in sources}
-    if len(kinds) > 1:
-        raise UserError(f"{raws[0]} and {raws[1]}: have other ids or behaviours; prepare them one by one")
-    return sources
+    _check_options(on_bad_row, min_events, min_item_events, None)
+    out = Path(out)
+    plan = make_plan(
+        [source for _, source in describe_all(format, _paths(raw), columns)],
+        on_bad_row,
+        Thinning(drop_duplicates, min_events, min_item_events),
+    )
+    with user_error_of_disk(out):
+        refuse_used(out, overwrite)
+        with (
+            staging_folder(out, plan.fingerprint(), shared=True) as staging,
+            staging.scratch() as scratch,
+            workspace(scratch, memory_limit) as connection,
+        ):
+            return Tasks(plan, staging, connection, progress or no_progress).advance(share)
+
+
+def _paths(raw: Path | Sequence[Path]) -> list[Path]:
+    return [Path(raw)] if isinstance(raw, (str, Path)) else [Path(path) for path in raw]
 
 
 def _check_options(on_bad_row: str, min_events: int, min_item_events: int, max_skipped: float | None) -> None:
@@ -171,54 +160,3 @@ def _check_options(on_bad_row: str, min_events: int, min_item_events: int, max_s
     for name, value in (("min_events", min_events), ("min_item_events", min_item_events)):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
-
-
-def _drop_rare(connection: duckdb.DuckDBPyConnection, source: Source, min_counts: dict[str, int]) -> None:
-    """Delete the events of users and items that have fewer than their minimal count of events."""
-    rare = [
-        f"{key} IN (SELECT {key} FROM events GROUP BY {key} HAVING count(*) < {least})"
-        for key, least in min_counts.items()
-        if least > 1
-    ]
-    if rare:
-        connection.execute(f"DELETE FROM events WHERE {' OR '.join(rare)}")
-    if count_rows(connection, "events") == 0:
-        raise UserError(
-            f"{source.files[0]}: no events are left; check the file, the format and the minimal counts"
-        )
-
-
-def _write_sequences(
-    connection: duckdb.DuckDBPyConnection,
-    source: Source,
-    user_features: FeatureTables,
-    writer: DatasetWriter,
-    report: Progress,
-) -> _Sorting:
-    """Sort the events and write the users."""
-    num_events, unsorted, duplicates = count_rows(connection, "events"), 0, 0
-    codes = RowFeed(user_features.codes() if user_features.multi_valued else ())
-    for chunk in user_chunks(arrow_batches(connection, _sorted_events(source), _EVENTS_PER_CHUNK)):
-        writer.add(
-            chunk.raw_user_ids,
-            chunk.lengths,
-            chunk.item_ids,
-            chunk.behaviours,
-            chunk.timestamps,
-            codes.take(len(chunk.lengths)),
-        )
-        unsorted += chunk.num_unsorted_users
-        duplicates += chunk.num_duplicates
-        report("write", writer.counts.events / num_events)
-    return _Sorting(unsorted, duplicates)
-
-
-def _sorted_events(source: Source) -> str:
-    """Query of all events by user and time; the raw order decides between events of equal time."""
-    equal = "IS NOT DISTINCT FROM" if source.may_be_missing else "="
-    same = " AND ".join(f"b.value_{n} {equal} e.value_{n}" for n in range(len(source.value_types))) or "true"
-    return (
-        "SELECT e.user_key, i.item_id, b.code, e.time, e.position "
-        f"FROM events e JOIN items i ON i.raw_id = e.item_key JOIN behaviours b ON {same} "
-        "ORDER BY e.user_key, e.time, e.position"
-    )

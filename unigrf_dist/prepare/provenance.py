@@ -14,19 +14,20 @@ _WHOLE_BYTES = 64 << 20
 _PIECES, _PIECE_BYTES = 64, 1 << 20
 
 
-def raw_file_records(raws: Sequence[Path], sources: Sequence[Source]) -> list[RawFileRecord]:
+def raw_file_records(sources: Sequence[tuple[Path, Source]]) -> list[RawFileRecord]:
     """Records of all files of events and features, in the order in which they are read.
 
     Args:
-        raws: the paths that the user named, one for each source.
-        sources: their files.
+        sources: path that the user named, and what was found there.
     """
     records = []
-    for raw, source in zip(raws, sources, strict=True):
+    for raw, source in sources:
         features = (source.item_features, source.user_features)
         for file in (*source.files, *(table.file for table in features if table is not None)):
             below = raw in file.parents
-            records.append(_record(file, str(file.relative_to(raw)) if below else file.name))
+            record = _record(file, str(file.relative_to(raw)) if below else file.name)
+            snapshot = source.snapshot if file in source.files else None
+            records.append(record.model_copy(update={"snapshot": snapshot}))
     return records
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.raw_checks import RawColumn
 from unigrf_dist.prepare.raw_csv import check_columns, has_mixed_line_ends, open_text, read_header
-from unigrf_dist.prepare.source import RawTable
+from unigrf_dist.prepare.source import Positions, RawTable
 from unigrf_dist.prepare.sql import sql_path, sql_text
 from unigrf_dist.prepare.workspace import disk_is_full, folder_of
 
@@ -107,8 +107,12 @@ def scan_file(
     found += [(sql_text_or_null(partition_value(file, name)), "VARCHAR") for name in table.partitions]
     chosen = "".join(f", {sql} AS raw_{number}" for number, (sql, _) in enumerate(found))
     names = [*table.file_columns, *table.partitions]
+    kept = f"(SELECT row_number() OVER () AS row{chosen} FROM {rows})"
+    deleted = table.deleted.get(file)
+    if deleted is not None and len(deleted):
+        kept = f"(SELECT * FROM {kept} WHERE row NOT IN (SELECT row FROM {_table_of(connection, deleted)}))"
     return Scan(
-        f"(SELECT row_number() OVER () AS row{chosen} FROM {rows})",
+        kept,
         {
             name: RawColumn(file, name, f"raw_{number}", kind)
             for number, (name, (_, kind)) in enumerate(zip(names, found, strict=True))
@@ -197,6 +201,13 @@ def _parquet_rows(
     kinds = [kind for _, kind, *_ in described]
     places = [list(names).index(name) for name in table.file_columns]
     return f"{rows} AS t({aliases})", [(f"c{place}", kinds[place]) for place in places]
+
+
+def _table_of(connection: duckdb.DuckDBPyConnection, positions: Positions) -> str:
+    """What may follow FROM: the rows at these positions by their numbers from 1. The next call replaces it."""
+    file = folder_of(connection) / "deleted.parquet"
+    pq.write_table(pa.table({"row": positions + 1}), file)
+    return f"read_parquet({sql_path(file)}, hive_partitioning=false)"
 
 
 def _readable(

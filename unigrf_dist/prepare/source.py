@@ -10,11 +10,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unigrf_dist.data.manifest import IdType
 from unigrf_dist.errors import UserError
 
 Layout = Literal["csv", "jsonl", "parquet"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
+# Numbers of rows of a file, from 0.
+Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,7 @@ class RawTable:
         quoted: csv only; whether fields may be in double quotes.
         encoding: csv only; any encoding that Python knows.
         partitions: columns that are not in the file but in the names of its folders, ``NAME=VALUE``.
+        deleted: rows that are not read, by their files.
     """
 
     layout: Layout
@@ -36,6 +42,7 @@ class RawTable:
     quoted: bool = True
     encoding: str = "utf-8"
     partitions: Sequence[str] = ()
+    deleted: Mapping[Path, Positions] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -104,8 +111,10 @@ class Source(RawTable):
             the others; None if there is none.
         user_type, item_type: types of the raw ids: integers in [0, 2^63), or non-empty strings.
         time_unit: unit of integer timestamps.
+        relative_times: whether times count from a day that nobody knows, so that times near 1970 are no mistake.
         item_features, user_features: files of the side features; None if there are none.
         notes: remarks for the user on which files were or were not there, one line each.
+        snapshot: which snapshot of a table the files are; None if they are no table.
     """
 
     files: Sequence[Path]
@@ -120,9 +129,11 @@ class Source(RawTable):
     user_type: IdType = "int64"
     item_type: IdType = "int64"
     time_unit: TimeUnit = "s"
+    relative_times: bool = False
     item_features: FeatureSource | None = None
     user_features: FeatureSource | None = None
     notes: Sequence[str] = ()
+    snapshot: str | None = None
 
     @property
     def columns(self) -> list[str]:

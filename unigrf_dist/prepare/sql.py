@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
@@ -25,6 +26,11 @@ def sql_path(file: Path) -> str:
     taking ``~`` or ``s3:`` for a place.
     """
     return sql_text(re.sub(r"[*?\[]", r"[\g<0>]", os.path.abspath(file)))
+
+
+def parquet_rows(files: Iterable[Path]) -> str:
+    """What stands after FROM for the rows of Parquet files, at least one."""
+    return f"read_parquet([{', '.join(map(sql_path, files))}], hive_partitioning=false)"
 
 
 def count_rows(connection: duckdb.DuckDBPyConnection, rows: str) -> int:

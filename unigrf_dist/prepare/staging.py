@@ -27,7 +27,7 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         UserError: ``out`` holds something, or is a file, or cannot be written to, or the disk is full.
     """
     with user_error_of_disk(out):
-        _refuse_used(out, overwrite)
+        refuse_used(out, overwrite)
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     try:
@@ -52,7 +52,8 @@ def user_error_of_disk(out: Path) -> Iterator[None]:
         raise UserError(f"{out}: cannot be written: {error.strerror}{where}; choose another folder") from error
 
 
-def _refuse_used(out: Path, overwrite: bool) -> None:
+def refuse_used(out: Path, overwrite: bool) -> None:
+    """Raise UserError if ``out`` is a file, or holds something that must not be overwritten."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; choose another folder")
     if out.is_dir() and any(out.iterdir()) and not overwrite:

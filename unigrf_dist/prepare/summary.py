@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -24,12 +24,14 @@ class DatasetSummary:
         manifest: content of its ``manifest.json``.
         seconds: wall-clock time of making it.
         notes: further remarks for the user, one line each.
+        stages: wall-clock time of each stage, in seconds by its name.
     """
 
     path: Path
     manifest: Manifest
     seconds: float
     notes: Sequence[str] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 def summary_table(summary: DatasetSummary) -> Table:
@@ -41,6 +43,10 @@ def summary_table(summary: DatasetSummary) -> Table:
         table.add_row(name, Text(value))
     for note in summary.notes:
         table.add_row("note", Text(printable(note)))
+    if summary.stages:
+        each = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stages.items())
+        rate = summary.manifest.num_events / max(summary.seconds, 1e-9)
+        table.add_row("time", Text(f"{each}  ({rate:,.0f} events/s)"))
     return table
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import duckdb
-
 from unigrf_dist.data.manifest import DataWarning, SkippedRows
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.raw_checks import MICROSECONDS_PER_SECOND
 from unigrf_dist.prepare.source import Source
-from unigrf_dist.prepare.sql import count_rows, sql_text
+from unigrf_dist.prepare.sql import sql_text
 
 _YEAR = 366 * 86_400 * MICROSECONDS_PER_SECOND
 _YEAR_2100 = 4_102_444_800 * MICROSECONDS_PER_SECOND
@@ -20,20 +18,26 @@ _MANY_VALUES = 100
 _MAX_SKIPPED = 0.01
 
 
-def suspicions_of_events(connection: duckdb.DuckDBPyConnection, source: Source) -> list[DataWarning]:
-    """Warnings about times and ids in the table ``events``."""
-    ids = {"user": source.user_type, "item": source.item_type}
-    text_ids = [owner for owner, kind in ids.items() if kind == "string"]
+def suspicious_counts(source: Source) -> list[str]:
+    """SQL aggregates over events, whose results ``suspicions_of_events`` understands."""
     words = ", ".join(map(sql_text, _NO_ID))
     counts = [f"count(*) FILTER (time BETWEEN -{_YEAR} AND {_YEAR})", f"count(*) FILTER (time > {_YEAR_2100})"]
-    counts += [f"count(*) FILTER (lower(trim({owner}_key)) IN ('', {words}))" for owner in text_ids]
-    [(early, late, *no_ids)] = connection.execute(f"SELECT {', '.join(counts)} FROM events").fetchall()
+    return counts + [f"count(*) FILTER (lower(trim({owner}_key)) IN ('', {words}))" for owner in _text_ids(source)]
+
+
+def suspicions_of_events(source: Source, counts: Sequence[int]) -> list[DataWarning]:
+    """Warnings about times and ids of all events, by what ``suspicious_counts`` has counted."""
+    early, late, *no_ids = counts
     unit = f"is the unit of the times really {source.time_unit}? (--time-unit)"
     found = [
-        ("times_in_1970", early, f"{early:,} events lie within a year of 1970: {unit}"),
+        (
+            "times_in_1970",
+            0 if source.relative_times else early,
+            f"{early:,} events lie within a year of 1970: {unit}",
+        ),
         ("times_after_2100", late, f"{late:,} events lie after 2100: {unit}"),
     ]
-    for owner, count in zip(text_ids, no_ids, strict=True):
+    for owner, count in zip(_text_ids(source), no_ids, strict=True):
         found.append(
             (
                 f"no_{owner}",
@@ -58,14 +62,12 @@ def suspicions_of_values(source: Source, behaviours: Sequence[dict[str, float]])
     return found
 
 
-def suspicion_of_skipped(
-    connection: duckdb.DuckDBPyConnection, skipped: SkippedRows, max_skipped: float | None
-) -> list[DataWarning]:
+def suspicion_of_skipped(skipped: SkippedRows, num_events: int, max_skipped: float | None) -> list[DataWarning]:
     """A warning if more than 1 % of the rows were skipped.
 
     Args:
-        connection: database with the events that were not.
         skipped: the rows that were.
+        num_events: number of those that were not.
         max_skipped: largest share of skipped rows, in [0, 1]; None for any.
 
     Raises:
@@ -73,25 +75,17 @@ def suspicion_of_skipped(
     """
     if not skipped.count:
         return []
-    share = skipped.count / (skipped.count + count_rows(connection, "events"))
+    share = skipped.count / (skipped.count + num_events)
     told = f"{skipped.count:,} rows, {share:.1%} of all, could not be read and were skipped"
     if max_skipped is not None and share > max_skipped:
         raise UserError(f"{told}; allowed are {max_skipped:.1%} (--max-skipped); first: {skipped.sample[0]}")
     return [DataWarning(kind="skipped_rows", count=skipped.count, message=told)] if share > _MAX_SKIPPED else []
 
 
-def drop_duplicates(connection: duckdb.DuckDBPyConnection, source: Source) -> list[DataWarning]:
-    """Keep the first of the events that are alike in user, item, time and behaviour. Returns what was dropped."""
-    before = count_rows(connection, "events")
-    values = "".join(f", value_{n}" for n in range(len(source.value_types)))
-    connection.execute(
-        f"CREATE TABLE first_events AS SELECT user_key, item_key, time{values}, min(position) AS position, "
-        "NULL::VARCHAR AS problem FROM events GROUP BY ALL"
-    )
-    connection.execute("DROP TABLE events; ALTER TABLE first_events RENAME TO events")
-    dropped = before - count_rows(connection, "events")
-    message = f"{dropped:,} exact duplicates were dropped (--drop-duplicates)"
-    return [DataWarning(kind="dropped_duplicates", count=dropped, message=message)] if dropped else []
+def dropped_duplicates(count: int) -> list[DataWarning]:
+    """A warning of how many duplicates were dropped, if any."""
+    message = f"{count:,} exact duplicates were dropped (--drop-duplicates)"
+    return [DataWarning(kind="dropped_duplicates", count=count, message=message)] if count else []
 
 
 def suspicion_of_duplicates(count: int) -> list[DataWarning]:
@@ -100,3 +94,8 @@ def suspicion_of_duplicates(count: int) -> list[DataWarning]:
         f"{count:,} events repeat another one exactly: are files read twice? (--drop-duplicates keeps the first)"
     )
     return [DataWarning(kind="duplicates", count=count, message=message)] if count else []
+
+
+def _text_ids(source: Source) -> list[str]:
+    ids = {"user": source.user_type, "item": source.item_type}
+    return [owner for owner, kind in ids.items() if kind == "string"]

@@ -15,7 +15,7 @@ from unigrf_dist.prepare.workspace import arrow_batches
 
 _ITEMS_PER_CHUNK = 1 << 20
 # Behaviour codes are int16.
-_MAX_BEHAVIOURS = 1 << 15
+MAX_BEHAVIOURS = 1 << 15
 # A value of its own is a token of its own, which must be seen often to be learnt.
 MAX_VALUES = 1000
 _MAX_EVENT_TYPES = 256
@@ -28,11 +28,6 @@ def make_items(connection: duckdb.DuckDBPyConnection) -> int:
         "FROM (SELECT DISTINCT item_key AS raw_id FROM events)"
     )
     return count_rows(connection, "items")
-
-
-def make_users(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the table ``users(raw_id)`` of all users with events."""
-    connection.execute("CREATE TABLE users AS SELECT DISTINCT user_key AS raw_id FROM events")
 
 
 def raw_item_ids(connection: duckdb.DuckDBPyConnection) -> Iterator[pa.Array]:
@@ -61,7 +56,7 @@ def make_behaviours(connection: duckdb.DuckDBPyConnection, source: Source) -> li
         connection.execute("CREATE TABLE behaviours AS SELECT 0::SMALLINT AS code")
         return [{"event": 1.0}]
     distinct = connection.execute(
-        f"SELECT DISTINCT {values} FROM events ORDER BY {values} LIMIT {_MAX_BEHAVIOURS + 1}"
+        f"SELECT DISTINCT {values} FROM events ORDER BY {values} LIMIT {MAX_BEHAVIOURS + 1}"
     ).fetchall()
     _refuse_continuous(source, distinct)
     refuse_too_many_behaviours(source, distinct)
@@ -80,10 +75,10 @@ def make_behaviours(connection: duckdb.DuckDBPyConnection, source: Source) -> li
 
 def refuse_too_many_behaviours(source: Source, distinct: Sequence[object]) -> None:
     """Raise UserError if there are more distinct behaviours than codes."""
-    if len(distinct) > _MAX_BEHAVIOURS:
+    if len(distinct) > MAX_BEHAVIOURS:
         raise UserError(
             f"{source.files[0]}: columns {', '.join(source.behaviours.values())} have more than "
-            f"{_MAX_BEHAVIOURS:,} distinct combinations; choose columns of few values, or put them into buckets "
+            f"{MAX_BEHAVIOURS:,} distinct combinations; choose columns of few values, or put them into buckets "
             "(--buckets)"
         )
 

@@ -74,8 +74,7 @@ class Counts:
         self.behaviours += np.bincount(behaviours, minlength=len(self.behaviours))
         from_end = np.repeat(offsets_of(lengths)[1:], lengths) - np.arange(len(items))
         held_out = np.repeat(lengths - num_training_events(lengths), lengths)
-        trained, counts = np.unique(items[from_end > held_out], return_counts=True)
-        self.item_training_events[trained] += counts
+        np.add.at(self.item_training_events, items[from_end > held_out], 1)
         users = np.repeat(np.arange(len(lengths)), lengths)
         met = np.sort(users * len(self.item_training_events) + items)
         self.repeats += int((np.diff(met) == 0).sum())

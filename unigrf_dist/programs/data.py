@@ -88,6 +88,10 @@ def prepare(
     no_quotes: Annotated[bool, typer.Option("--no-quotes", help="csv: a double quote is like any other.")] = False,
     encoding: Annotated[str, typer.Option(help="csv: encoding of the text.")] = "utf-8",
     memory_limit: Annotated[str, typer.Option(help="Above it, sorting spills to disk beside the output.")] = "2GB",
+    share: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Do share K of N, from 0/N, of the work ahead of the merge, then end."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Turn raw interactions into sequence Parquet."""
@@ -97,8 +101,12 @@ def prepare(
     from unigrf_dist.prepare.append import append as append_day
     from unigrf_dist.prepare.columns import column_mapping
     from unigrf_dist.prepare.pipeline import prepare as prepare_dataset
+    from unigrf_dist.prepare.pipeline import prepare_share
     from unigrf_dist.prepare.summary import summary_table
+    from unigrf_dist.prepare.tasks import parse_share
 
+    if share is not None and (append is not None or max_skipped is not None):
+        raise UserError("--share goes with --out, and without --max-skipped, which is of the merge")
     if (out is None) == (append is None):
         raise UserError(
             "name the folder to write (--out DIR), or the data set to join the events to (--append DIR)"
@@ -122,7 +130,6 @@ def prepare(
         options: dict[str, Any] = {
             "raw": raw,
             "on_bad_row": on_bad_row,
-            "max_skipped": max_skipped,
             "drop_duplicates": drop_duplicates,
             "min_events": min_events,
             "min_item_events": min_item_events,
@@ -130,6 +137,12 @@ def prepare(
             "memory_limit": memory_limit,
             "progress": progress,
         }
+        if share is not None and out is not None:
+            waits = prepare_share(format, parse_share(share), out=out, overwrite=overwrite, **options)
+            rest = f"{waits}; start it again then" if waits else "done; once all are, merge without --share"
+            Console().print(f"share {share}: {rest}")
+            return
+        options["max_skipped"] = max_skipped
         if append is not None:
             summary = append_day(format, into=append, **options)
         else:

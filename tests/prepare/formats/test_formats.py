@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.prepare.raw_files import refusal, sequences, write_raw
@@ -18,7 +20,7 @@ def rating(value: float) -> dict[str, float]:
 
 
 def test_the_formats_of_the_command_line() -> None:
-    assert list(FORMATS) == ["movielens-1m", "movielens-20m", "amazon", "kuairand", "movietweetings"]
+    assert list(FORMATS) == ["movielens-1m", "movielens-20m", "amazon", "kuairand", "movietweetings", "yambda"]
     assert list(MAPPED_FORMATS) == ["csv", "jsonl", "parquet"]
 
 
@@ -51,6 +53,31 @@ def test_movietweetings(tmp_path: Path) -> None:
         1: [(54890, rating(0), 1381945744)],
         2: [(1408101, rating(10), 1382400295)],
     }
+
+
+def test_yambda(tmp_path: Path) -> None:
+    """Types as published; what is no listen has no played ratio. Times from 0 on are no mistake there."""
+    rows = {
+        "uid": pa.array([10, 10, 20, 20], pa.uint32()),
+        "timestamp": pa.array([0, 5, 15_929_455, 15_929_460], pa.uint32()),
+        "item_id": pa.array([7, 7, 9, 9], pa.uint32()),
+        "is_organic": pa.array([1, 1, 0, 0], pa.uint8()),
+        "event_type": pa.array(["listen", "like", "listen", "listen"]).dictionary_encode(),
+        "played_ratio_pct": pa.array([100, None, 49, 50], pa.uint16()),
+        "track_length_seconds": pa.array([180, None, 200, 200], pa.uint32()),
+    }
+    (tmp_path / "raw").mkdir()
+    pq.write_table(pa.table(rows), tmp_path / "raw" / "multi_event.parquet")
+    manifest = prepare("yambda", raw=tmp_path / "raw", out=tmp_path / "out").manifest
+    listen, like = {"listen": 1.0, "like": 0.0}, {"listen": 0.0, "like": 1.0}
+    assert sequences(tmp_path / "out") == {
+        10: [(7, {**listen, "organic": 1.0, "played": 100.0}, 0), (7, {**like, "organic": 1.0}, 5)],
+        20: [
+            (9, {**listen, "organic": 0.0, "played": 40.0}, 15_929_455),
+            (9, {**listen, "organic": 0.0, "played": 50.0}, 15_929_460),
+        ],
+    }
+    assert manifest.warnings == []
 
 
 USERS_FIRST = ["A1ZY0K46FYOTB6,1403790965,5.0,1373673600", "#oc-R1VK4A,130466578X,1.0,1373673601"]

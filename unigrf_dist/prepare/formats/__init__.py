@@ -4,6 +4,6 @@ A format is a function that looks at the path the user named and describes the f
 reading, checking and sorting are the same for all.
 """
 
-from unigrf_dist.prepare.formats.registry import FORMATS, MAPPED_FORMATS, describe
+from unigrf_dist.prepare.formats.registry import FORMATS, MAPPED_FORMATS, describe, describe_all
 
-__all__ = ["FORMATS", "MAPPED_FORMATS", "describe"]
+__all__ = ["FORMATS", "MAPPED_FORMATS", "describe", "describe_all"]

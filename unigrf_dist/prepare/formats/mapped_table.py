@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unigrf_dist.errors import UserError
+from unigrf_dist.prepare.formats.lake_table import lake_table
 from unigrf_dist.prepare.source import ColumnMapping, FeatureColumn, FeatureSource, Layout, Source, find_files
 
 _ENDINGS: dict[Layout, tuple[str, ...]] = {
@@ -28,16 +30,22 @@ def jsonl(raw: Path, columns: ColumnMapping) -> Source:
 
 def parquet(raw: Path, columns: ColumnMapping) -> Source:
     """Parquet files; those of a folder are taken in the order of their names."""
+    if (table := lake_table(raw)) is not None:
+        source = _source_of("parquet", table.files, columns)
+        return replace(source, deleted=table.deleted, snapshot=table.snapshot)
     return _source("parquet", raw, columns)
 
 
 def _source(layout: Layout, raw: Path, columns: ColumnMapping) -> Source:
-    ids = "string" if columns.string_ids else "int64"
     files, notes = _files(layout, raw)
+    return replace(_source_of(layout, files, columns), notes=notes)
+
+
+def _source_of(layout: Layout, files: Sequence[Path], columns: ColumnMapping) -> Source:
+    ids = "string" if columns.string_ids else "int64"
     meaning: dict[str, Any] = {"user_type": ids, "item_type": ids}
     return Source(
         files=files,
-        notes=notes,
         layout=layout,
         delimiter=columns.delimiter,
         quoted=columns.quoted,
