@@ -135,6 +135,19 @@ def _ids_fit(config: Config) -> Iterator[str]:
         )
 
 
+def _chunks_fit(config: Config) -> Iterator[str]:
+    data = config.data
+    if data.chunk_context is None:
+        return
+    if data.chunks == "recent":
+        yield "data.chunk_context is for chunks of whole histories: set data.chunks to all, or leave it out"
+    if data.chunk_context > data.max_events:
+        yield (
+            f"data.chunk_context is {data.chunk_context}, but data.max_events = {data.max_events}: a chunk would be "
+            "context alone; lower it"
+        )
+
+
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _no_fp16,
     _no_accumulation,
@@ -150,6 +163,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _ranking_where_needed,
     _weights_not_all_zero,
     _ids_fit,
+    _chunks_fit,
 )
 
 

@@ -33,7 +33,20 @@ class DataConfig(Section):
     """The prepared data set, and how training reads it."""
 
     path: Path = Field(description="Folder written by `unigrf prepare` or `unigrf synthesize`.")
-    max_events: int = Field(200, ge=1, description="Events of a user that the model sees; the latest are kept.")
+    max_events: int = Field(
+        200, ge=1, description="Events of a user that the model sees at once; in evaluation the latest ones."
+    )
+    chunks: Literal["recent", "all"] = Field(
+        "recent",
+        description="Training events of users with more than `max_events + 1`: the most recent alone, or all of "
+        "them, in overlapping chunks that together train on every event once per epoch.",
+    )
+    chunk_context: int | None = Field(
+        None,
+        ge=1,
+        description="Events of the chunk before that a chunk begins with at least and does not train on; half of "
+        "`max_events` if left out; `chunks: all` only.",
+    )
     shuffle_users: int = Field(
         8192, ge=1, description="Users of a shuffle buffer; the stream's memory grows with it."
     )
@@ -43,6 +56,13 @@ class DataConfig(Section):
         description="Parts of the users that the ranks share; at least as many as there will ever be ranks.",
     )
     prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step, by a thread of each rank.")
+
+    @property
+    def context_of_chunks(self) -> int | None:
+        """Events of context that a chunk begins with; None where only the most recent events are trained on."""
+        if self.chunks == "recent":
+            return None
+        return self.chunk_context or max(1, self.max_events // 2)
 
 
 class ModelConfig(Section):
@@ -278,7 +298,9 @@ class SelectionConfig(Section):
 class TrainConfig(Section):
     """The training loop, its logs and its checkpoints."""
 
-    global_batch_users: int = Field(128, ge=1, description="Users per step, over all ranks together.")
+    global_batch_users: int = Field(
+        128, ge=1, description="Users per step, over all ranks together; with `data.chunks: all`, chunks."
+    )
     epochs: int = Field(ge=1, description="Passes over all users.")
     seed: int = Field(
         42, ge=0, lt=2**31, description="Seed of the initial weights, the shuffles, the negatives and dropout."

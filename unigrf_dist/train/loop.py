@@ -71,6 +71,7 @@ def build_stream(parts: Parts) -> TrainStream:
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
         prior_items=needs_prior_items(config),
+        chunk_context=config.data.context_of_chunks,
     )
 
 
