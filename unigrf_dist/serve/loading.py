@@ -9,6 +9,7 @@ import torch
 
 from unigrf_dist.config import load_config
 from unigrf_dist.data import open_dataset
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
@@ -50,13 +51,13 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
     own = {
         "items": [dataset.num_items, config.model.width],
         "capacity": config.tables.ids.capacity,
-        "catalogue": dataset.catalogue_fingerprint(),
         "features": features.cardinalities,
         "dense": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
     }
     try:
         files, stored = read_index(place)
-        refuse_other_model(place, stored["model"], own)
+        # A new item has no vector yet that could be compared with others.
+        refuse_other_model(place, stored["model"], own, Vocabularies.of(dataset), may_grow=False)
         verify(place, files)
         capacity = config.tables.ids.capacity
         num_rows = dataset.num_items if capacity is None else capacity + 1
