@@ -78,7 +78,7 @@ def test_flops_of_an_epoch_by_hand(folder: Path, chunks: str) -> None:
     for length in lengths.tolist():
         trained = length - 2 if length >= 3 else length
         rows = [(min(trained, 13), max(min(trained, 13) - 1, 0))]
-        # Full windows follow the first one, each with 7 new events behind 6 of context, and the last with the rest.
+        # After the first window, full ones with 7 new events behind 6 of context, and the last with the rest.
         rows += [(13, min(7, trained - done)) for done in range(13, trained, 7) if chunks == "all"]
         for events, targets in rows:
             tokens = 2 * events

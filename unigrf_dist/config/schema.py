@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from unigrf_dist.config.cadence import parse_cadence
+from unigrf_dist.config.moment import parse_moment
 from unigrf_dist.config.task_rule import parse_rule
 
 
@@ -27,6 +28,31 @@ class Section(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
             raise ValueError("must be a number, not a truth value")
         return value
+
+
+class SplitConfig(Section):
+    """Which events are for training, validation and test."""
+
+    kind: Literal["last", "time"] = Field(
+        "last",
+        description="`last`: the last event of a user is test, the one before it validation. `time`: all users "
+        "are cut at the same moments.",
+    )
+    validation_from: int | None = Field(
+        None,
+        description="Training ends before this moment, in UTC: seconds, `2024-01-31` or `2024-01-31 12:00:00`; a "
+        "user's first event from then on is its validation event (`time`).",
+    )
+    test_from: int | None = Field(
+        None,
+        description="Validation ends before this moment; a user's first event from then on is its test event "
+        "(`time`).",
+    )
+
+    @field_validator("validation_from", "test_from", mode="before")
+    @classmethod
+    def _moments_are_seconds(cls, value: Any) -> Any:
+        return value if value is None else parse_moment(value)
 
 
 class DataConfig(Section):
@@ -55,6 +81,7 @@ class DataConfig(Section):
         ge=1,
         description="Parts of the users that the ranks share; at least as many as there will ever be ranks.",
     )
+    split: SplitConfig = SplitConfig()
     prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step, by a thread of each rank.")
 
     @property

@@ -10,7 +10,6 @@ from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.partition import Partition
 from unigrf_dist.data.rows import RowPlan
 from unigrf_dist.data.sequences import IntArray, offsets_of, ragged_index
-from unigrf_dist.data.split import num_training_events
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class EpochRows:
             return EpochRows(dataset, plan, groups, groups.num_users)
         reader = RowGroupReader(dataset)
         pairs = zip(groups.shard.tolist(), groups.group.tolist(), strict=True)
-        counts = [_rows_of_users(reader, shard, group, plan).sum() for shard, group in pairs]
+        counts = [_rows_of_users(dataset, reader, shard, group, plan).sum() for shard, group in pairs]
         return EpochRows(dataset, plan, groups, np.array(counts, dtype=np.int64))
 
     @property
@@ -79,11 +78,11 @@ class EpochRows:
         # Only a partition's first and last slice end inside a row group.
         for place in np.flatnonzero((rows > 0) & (rows < self.num_rows[groups])):
             shard, group = (int(of[groups[place]]) for of in (self.groups.shard, self.groups.group))
-            ends = np.cumsum(_rows_of_users(reader, shard, group, self.plan))
+            ends = np.cumsum(_rows_of_users(self.dataset, reader, shard, group, self.plan))
             users[place] = np.searchsorted(ends, rows[place], side="right")
         return users
 
 
-def _rows_of_users(reader: RowGroupReader, shard: int, group: int, plan: RowPlan) -> IntArray:
+def _rows_of_users(dataset: Dataset, reader: RowGroupReader, shard: int, group: int, plan: RowPlan) -> IntArray:
     """``[U]`` int64 rows of each user of a row group."""
-    return plan.num_rows(num_training_events(reader.read(shard, group).lengths))
+    return plan.num_rows(dataset.split.num_training_events(reader.read(shard, group)))

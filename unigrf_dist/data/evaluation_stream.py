@@ -14,7 +14,7 @@ from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.seen_rule import SeenRule
 from unigrf_dist.data.sequences import Sequences, concatenate, offsets_of
-from unigrf_dist.data.split import Split, has_held_out, held_out_position
+from unigrf_dist.data.split import SPLITS, Split
 from unigrf_dist.data.stream import check_partition
 
 
@@ -83,7 +83,7 @@ class EvaluationStream:
         prefetch: int = 2,
     ) -> None:
         check_partition(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
-        if split not in ("validation", "test"):
+        if split not in SPLITS:
             raise ValueError(f"split must be 'validation' or 'test', got {split!r}")
         self._dataset, self._split, self._seen = dataset, split, seen
         self._groups = RowGroups.of(dataset.manifest)
@@ -106,8 +106,7 @@ class EvaluationStream:
             yield self._cut(reader.read(first, stop)) if first < stop else EvaluationBatch.empty()
 
     def _cut(self, sequences: Sequences) -> EvaluationBatch:
-        users = np.flatnonzero(has_held_out(sequences.lengths))
-        target = held_out_position(sequences.lengths[users], self._split)
+        users, target = self._dataset.split.held_out(sequences, self._split)
         window = np.maximum(target - self._max_events, 0)
         batch = sequences.cut(users, window, target + 1).to_batch()
         history = sequences.cut(users, np.zeros_like(target), target)

@@ -1,10 +1,10 @@
 """Rows of the training stream: which training events of a user a row of a batch holds, and how many are context.
 
-``recent`` gives each user one row, with its latest events. ``all`` cuts a history into overlapping chunks, so that
-every event is trained on in exactly one of them: with a window of ``W`` events and ``c`` of context, chunk 0 trains
-on the events ``0:W``, and chunk ``k > 0`` on the ``W - c`` after those of chunk ``k - 1``. Each chunk but the first
-begins as far before them as fills the window: ``c`` events before, or more where it is the last and short. So the
-last chunk of a user is the row that ``recent`` gives it.
+``recent`` gives each user one row, with its latest events. ``all`` cuts a history into overlapping chunks, so
+that every event is trained on in exactly one of them: with a window of ``W`` events and ``c`` of context, chunk 0
+trains on the events ``0:W``, and chunk ``k > 0`` on the ``W - c`` after those of chunk ``k - 1``. Each chunk but
+the first begins as far before them as fills the window: ``c`` events before, or more where it is the last and
+short. So the last chunk of a user is the row that ``recent`` gives it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from unigrf_dist.data.partition import Partition, SliceReader
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.rows import RowPlan, Rows
 from unigrf_dist.data.sequences import IntArray
-from unigrf_dist.data.split import num_training_events
 
 # Tells the random streams apart.
 _GROUP_ORDER, _SLICE_ORDER, _ROW_ORDER = 0, 1, 2
@@ -25,13 +24,13 @@ _GROUP_ORDER, _SLICE_ORDER, _ROW_ORDER = 0, 1, 2
 class TrainStream:
     """Training events of all users in global batches, reshuffled in every epoch; this rank's part of each.
 
-    A user's events are one row of the epoch, or several with ``chunk_context`` (``RowPlan``). A random order of the
-    row groups of all shards, the same for all epochs, is split into ``partitions`` partitions with equally many
-    rows (± one), so that a row group may be sliced between two of them. In every epoch a partition reads its slices
-    in a new random order into a shuffle buffer and shuffles the buffer's rows. A global batch takes rows from the
-    partitions in turn: what it holds is a function of the seed, the epoch and the step alone. Every row comes
-    exactly once per epoch, in the same step on any number of ranks, so that a run may go on from any step with
-    other ranks.
+    A user's events are one row of the epoch, or several with ``chunk_context`` (``RowPlan``). A random order of
+    the row groups of all shards, the same for all epochs, is cut into ``partitions`` partitions with equally many
+    rows (± one), so that a row group may be sliced between two of them. In every epoch a partition reads its
+    slices in a new random order into a shuffle buffer and shuffles the buffer's rows. A global batch takes rows
+    from the partitions in turn: what it holds is a function of the seed, the epoch and the step alone. Every row
+    comes exactly once per epoch, in the same step on any number of ranks, so that a run may go on from any step
+    with other ranks.
 
     Ranks share the partitions: each keeps a contiguous range of them in all epochs, and with it the state it holds
     per user, which goes with the row of the user's latest event. Every rank yields the same number of batches, of
@@ -167,7 +166,7 @@ class TrainStream:
         for number, partition in partitions.items():
             rows = range(first, min(first + self._buffer_rounds, partition.num_rows))
             for sequences, selected in reader.read(number, partition, rows):
-                trained = num_training_events(sequences.lengths)
+                trained = self._dataset.split.num_training_events(sequences)
                 parts.append(Rows.cut(sequences, trained, selected, self._plan, prior=self._prior_items))
             order = self._random(epoch, _ROW_ORDER, number, index).permutation(len(rows))
             positions.append(np.arange(rows.start, rows.start + len(rows)) * self._num_partitions + number)

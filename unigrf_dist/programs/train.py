@@ -47,12 +47,12 @@ def launch_training(
 
     config = load_config(config_file, overrides)  # before the imports below, which take seconds
 
-    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data import configured_dataset
     from unigrf_dist.ranks.launch import launch, launch_again, repeated
     from unigrf_dist.train.checks import refuse_unfit
     from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_changed_config, refuse_used_folder
 
-    refuse_unfit(config, open_dataset(config.data.path), ranks)
+    refuse_unfit(config, configured_dataset(config.data), ranks)
     if resume:
         refuse_changed_config(run, config, allow_change)
     else:

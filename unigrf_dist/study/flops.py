@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from unigrf_dist.config.schema import Config
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.rows import RowPlan
-from unigrf_dist.data.sampling import sample_lengths
-from unigrf_dist.data.split import num_training_events
+from unigrf_dist.data.sampling import SAMPLED_ROW_GROUPS, sample_row_groups
 from unigrf_dist.model.backbone import backbone_flops
 from unigrf_dist.model.flops import TOKENS_PER_EVENT, retrieval_head_flops
 
@@ -29,12 +28,13 @@ def epoch_flops(config: Config, dataset: Dataset) -> float:
 
 
 def _training_rows(config: Config, dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
-    """``[n]`` events of the rows of the sampled users, ``[n]`` context among them, and the sampled share of users."""
-    lengths = sample_lengths(dataset)
-    trained = num_training_events(lengths)
+    """``[n]`` events of the sampled users' rows, ``[n]`` context among them, and the sampled share of users."""
+    trained = np.concatenate(
+        [dataset.split.num_training_events(each) for each in sample_row_groups(dataset, SAMPLED_ROW_GROUPS)]
+    )
     plan = RowPlan(config.data.max_events, config.data.context_of_chunks)
     spans = plan.all_spans(trained)
-    return spans.stops - spans.starts, spans.context, len(lengths) / dataset.num_users
+    return spans.stops - spans.starts, spans.context, len(trained) / dataset.num_users
 
 
 def _candidates(config: Config, dataset: Dataset, events_per_user: float) -> float:

@@ -35,8 +35,8 @@ class CandidateStore:
 
         Args:
             users: ``[B]`` int64 dense user ids.
-            latest: ``[B]`` bool, which of them come with their latest chunk; the others, whose candidates may be on
-                another rank, get none. None where all do.
+            latest: ``[B]`` bool, which of them come with their latest chunk; the others, whose candidates may be
+                on another rank, get none. None where all do.
         """
         if latest is not None:
             found = self.read(users[latest])
