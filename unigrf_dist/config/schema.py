@@ -82,6 +82,9 @@ class DataConfig(Section):
         description="Parts of the users that the ranks share; at least as many as there will ever be ranks.",
     )
     split: SplitConfig = SplitConfig()
+    readers: int = Field(
+        4, ge=1, description="Threads of each rank that read row groups at the same time; more for slow storage."
+    )
     prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step, by a thread of each rank.")
 
     @property

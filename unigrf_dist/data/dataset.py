@@ -26,8 +26,6 @@ from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
 from unigrf_dist.data.split import LAST_EVENTS, SPLITS, Split, SplitRule
 from unigrf_dist.errors import UserError
 
-# Each open shard holds a file descriptor and the parsed footer.
-_MAX_OPEN_SHARDS = 16
 _FIX = "copy the data set again, or make it anew with `unigrf prepare`"
 
 
@@ -290,10 +288,11 @@ class RowGroupReader:
 
     Args:
         dataset: data set to read.
+        most_open: shards that stay open.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, *, most_open: int = 16) -> None:
+        self._dataset, self._most_open = dataset, most_open
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._deltas = DeltaReader(dataset.path, dataset.manifest, dataset.known_days)
 
@@ -373,7 +372,7 @@ class RowGroupReader:
             self._open[shard] = _OpenShard(file, self._deltas.open(shard))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(shard, f"its deltas: {_first_line(error)}") from error
-        if len(self._open) > _MAX_OPEN_SHARDS:
+        if len(self._open) > self._most_open:
             self._open.popitem(last=False)[1].close()
         return self._open[shard]
 

@@ -10,6 +10,9 @@ import numpy as np
 from unigrf_dist.data.dataset import RowGroupReader, RowGroups
 from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
 
+RUN = 16
+"""Row groups of a shard that stay together when row groups are shuffled."""
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -46,9 +49,16 @@ class Partition:
         owned = starts < stops
         return Partition(order[owned], (starts - offsets[:-1])[owned], (stops - offsets[:-1])[owned])
 
-    def shuffled(self, random: np.random.Generator) -> Partition:
-        """The same slices in another order."""
-        order = random.permutation(len(self.groups))
+    def shuffled(self, random: np.random.Generator, runs: IntArray) -> Partition:
+        """The same slices in another order, in which those of one run still follow each other.
+
+        Args:
+            random: decides the order of the runs, and of the slices in each.
+            runs: ``[G]`` the run of each row group, see ``runs_of_shards``.
+        """
+        starts = np.diff(runs[self.groups], prepend=-1) != 0
+        place_of_run = random.permutation(int(starts.sum()))[np.cumsum(starts) - 1]
+        order = np.lexsort((random.permutation(len(self.groups)), place_of_run))
         return Partition(self.groups[order], self.starts[order], self.stops[order])
 
     def slices(self, rows: range) -> Iterator[tuple[int, slice]]:
@@ -62,22 +72,37 @@ class Partition:
             index += 1
 
 
-class SliceReader:
-    """Reads slices of row groups, each row group once while a partition goes through it.
+def runs_of_shards(groups: RowGroups) -> IntArray:
+    """``[G]`` int64 run of each row group, ascending: neighbours in a shard, which is opened once for them."""
+    return np.cumsum(groups.group % RUN == 0) - 1
 
-    A shuffle buffer ends anywhere in a row group, so the last one that a partition read is kept for its next
-    buffer.
+
+def shuffled_runs(runs: IntArray, random: np.random.Generator) -> IntArray:
+    """``[G]`` the row groups in an order of shuffled runs; ``runs`` ``[G]`` as ``runs_of_shards`` gives them."""
+    if not len(runs):
+        return runs
+    return np.argsort(random.permutation(int(runs[-1]) + 1)[runs], kind="stable")
+
+
+class PartitionReader:
+    """Reads one partition from its beginning to its end, each row group once. Not thread-safe.
+
+    A shuffle buffer ends anywhere in a row group, so the last one that was read is kept for the next buffer.
+
+    Args:
+        reader: of this partition alone, so that one open shard is enough.
+        groups: row groups of the data set.
+        partition: what is read, in this order.
     """
 
-    def __init__(self, reader: RowGroupReader, groups: RowGroups) -> None:
-        self._reader, self._groups = reader, groups
-        self._last: dict[int, tuple[int, Sequences]] = {}
+    def __init__(self, reader: RowGroupReader, groups: RowGroups, partition: Partition) -> None:
+        self.partition, self._reader, self._groups = partition, reader, groups
+        self._last: tuple[int, Sequences] | None = None
 
-    def read(self, number: int, partition: Partition, rows: range) -> Iterator[tuple[Sequences, slice]]:
-        """Row groups and the slices of them that are ``rows`` of partition ``number``."""
-        for group, selected in partition.slices(rows):
-            last_group, sequences = self._last.get(number, (-1, None))
-            if sequences is None or last_group != group:
-                sequences = self._reader.read(int(self._groups.shard[group]), int(self._groups.group[group]))
-                self._last[number] = (group, sequences)
-            yield sequences, selected
+    def read(self, rows: range) -> Iterator[tuple[Sequences, slice]]:
+        """Row groups, and the slices of them that are ``rows`` of the partition."""
+        for group, selected in self.partition.slices(rows):
+            if self._last is None or self._last[0] != group:
+                read = self._reader.read(int(self._groups.shard[group]), int(self._groups.group[group]))
+                self._last = (group, read)
+            yield self._last[1], selected

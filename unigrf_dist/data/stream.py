@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.dataset import Dataset, RowGroupReader
 from unigrf_dist.data.epoch_rows import EpochRows
-from unigrf_dist.data.partition import Partition, SliceReader
+from unigrf_dist.data.partition import Partition, PartitionReader, runs_of_shards, shuffled_runs
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.rows import RowPlan, Rows
 from unigrf_dist.data.sequences import IntArray
@@ -24,13 +25,13 @@ _GROUP_ORDER, _SLICE_ORDER, _ROW_ORDER = 0, 1, 2
 class TrainStream:
     """Training events of all users in global batches, reshuffled in every epoch; this rank's part of each.
 
-    A user's events are one row of the epoch, or several with ``chunk_context`` (``RowPlan``). A random order of
-    the row groups of all shards, the same for all epochs, is cut into ``partitions`` partitions with equally many
-    rows (± one), so that a row group may be sliced between two of them. In every epoch a partition reads its
-    slices in a new random order into a shuffle buffer and shuffles the buffer's rows. A global batch takes rows
-    from the partitions in turn: what it holds is a function of the seed, the epoch and the step alone. Every row
-    comes exactly once per epoch, in the same step on any number of ranks, so that a run may go on from any step
-    with other ranks.
+    A user's events are one row of the epoch, or several with ``chunk_context`` (``RowPlan``). Row groups in runs
+    of one shard, in a random order of the runs that is the same for all epochs, are cut into ``partitions``
+    partitions with equally many rows (± one), so that a row group may be sliced between two of them. In every
+    epoch a partition reads its slices in a new random order, run by run, into a shuffle buffer and shuffles the
+    buffer's rows. A global batch takes rows from the partitions in turn: what it holds is a function of the seed,
+    the epoch and the step alone. Every row comes exactly once per epoch, in the same step on any number of ranks,
+    so that a run may go on from any step with other ranks.
 
     Ranks share the partitions: each keeps a contiguous range of them in all epochs, and with it the state it holds
     per user, which goes with the row of the user's latest event. Every rank yields the same number of batches, of
@@ -48,6 +49,7 @@ class TrainStream:
         shuffle_users: rows of all partitions' shuffle buffers together, at least one per partition. Buffers of at
             most ``18 * shuffle_users * (max_events + 1)`` bytes, divided among the ranks, are in memory.
         prefetch: batches prepared ahead of the consumer.
+        readers: threads that read row groups at the same time; what is read does not depend on them.
         prior_items: whether batches hold the items of the training events before those of the row.
         chunk_context: train on all events, in chunks that begin with so many events of context; None trains on the
             most recent ones alone.
@@ -70,23 +72,26 @@ class TrainStream:
         partitions: int = 64,
         shuffle_users: int = 8192,
         prefetch: int = 2,
+        readers: int = 1,
         prior_items: bool = False,
         chunk_context: int | None = None,
     ) -> None:
         check_partition(batch_users=global_batch_users, max_events=max_events, rank=rank, world_size=world_size)
-        if shuffle_users < 1 or prefetch < 1:
-            raise ValueError(f"shuffle_users and prefetch must be >= 1, got {shuffle_users} and {prefetch}")
+        if min(shuffle_users, prefetch, readers) < 1:
+            given = f"{shuffle_users}, {prefetch} and {readers}"
+            raise ValueError(f"shuffle_users, prefetch and readers must be >= 1, got {given}")
         if partitions < world_size:
             raise ValueError(f"partitions must be >= world_size, got {partitions} for {world_size} ranks")
         self._dataset, self._plan = dataset, RowPlan(max_events, chunk_context)
         self._rows = EpochRows.of(dataset, self._plan)
         self._global_rows, self._num_partitions, self._num_rows = global_batch_users, partitions, self._rows.total
-        self._seed, self._prefetch, self._prior_items = seed, prefetch, prior_items
+        self._seed, self._prefetch, self._readers, self._prior_items = seed, prefetch, readers, prior_items
         self._buffer_rounds = -(-shuffle_users // partitions)
         # Contiguous partitions are slices of neighbouring row groups, so that few row groups are read by two
         # ranks.
         own = range(-(-rank * partitions // world_size), -(-(rank + 1) * partitions // world_size))
-        self._order = self._random(_GROUP_ORDER).permutation(len(self._rows.num_rows))
+        self._runs = runs_of_shards(self._rows.groups)
+        self._order = shuffled_runs(self._runs, self._random(_GROUP_ORDER))
         self._partitions = {n: Partition.of(n, partitions, self._rows.num_rows, self._order) for n in own}
 
     @property
@@ -134,20 +139,24 @@ class TrainStream:
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[JaggedBatch]:
         partitions = {
-            index: partition.shuffled(self._random(epoch, _SLICE_ORDER, index))
+            index: self._partition_reader(partition.shuffled(self._random(epoch, _SLICE_ORDER, index), self._runs))
             for index, partition in self._partitions.items()
         }
-        reader = SliceReader(RowGroupReader(self._dataset), self._rows.groups)
         buffer, buffer_index = None, -1
-        for step in range(start_step, self.steps_per_epoch):
-            first = step * self._global_rows
-            stop = min(first + self._global_rows, self._num_rows)
-            parts = []
-            for index in range(self._buffer_of(first), self._buffer_of(stop - 1) + 1):
-                if buffer is None or index != buffer_index:
-                    buffer, buffer_index = self._fill_buffer(reader, partitions, epoch, index), index
-                parts += buffer.take(first, stop)
-            yield Rows.concatenate(parts).to_batch() if parts else JaggedBatch.empty()
+        with ThreadPoolExecutor(self._readers, "reader") as readers:
+            for step in range(start_step, self.steps_per_epoch):
+                first = step * self._global_rows
+                stop = min(first + self._global_rows, self._num_rows)
+                parts = []
+                for index in range(self._buffer_of(first), self._buffer_of(stop - 1) + 1):
+                    if buffer is None or index != buffer_index:
+                        buffer, buffer_index = self._fill_buffer(readers, partitions, epoch, index), index
+                    parts += buffer.take(first, stop)
+                yield Rows.concatenate(parts).to_batch() if parts else JaggedBatch.empty()
+
+    def _partition_reader(self, partition: Partition) -> PartitionReader:
+        # Partitions are read at the same time, in turn and in threads: each has a shard of its own open.
+        return PartitionReader(RowGroupReader(self._dataset, most_open=1), self._rows.groups, partition)
 
     def _buffer_of(self, position: int) -> int:
         """Index of the shuffle buffer that holds the epoch's row ``position``.
@@ -158,21 +167,30 @@ class TrainStream:
         return position // self._num_partitions // self._buffer_rounds
 
     def _fill_buffer(
-        self, reader: SliceReader, partitions: dict[int, Partition], epoch: int, index: int
+        self, readers: Executor, partitions: dict[int, PartitionReader], epoch: int, index: int
     ) -> _ShuffleBuffer:
         """Read and shuffle the rows of rounds ``index * buffer_rounds`` and on, of this rank's partitions."""
         first = index * self._buffer_rounds
+        wanted = {
+            number: range(first, min(first + self._buffer_rounds, reader.partition.num_rows))
+            for number, reader in partitions.items()
+        }
+        read = readers.map(self._read, partitions.values(), wanted.values())
         parts, positions, places, base = [], [], [], 0
-        for number, partition in partitions.items():
-            rows = range(first, min(first + self._buffer_rounds, partition.num_rows))
-            for sequences, selected in reader.read(number, partition, rows):
-                trained = self._dataset.split.num_training_events(sequences)
-                parts.append(Rows.cut(sequences, trained, selected, self._plan, prior=self._prior_items))
+        for (number, rows), of_partition in zip(wanted.items(), read, strict=True):
+            parts += of_partition
             order = self._random(epoch, _ROW_ORDER, number, index).permutation(len(rows))
             positions.append(np.arange(rows.start, rows.start + len(rows)) * self._num_partitions + number)
             places.append(base + order)
             base += len(rows)
         return _ShuffleBuffer.of(parts, positions, places)
+
+    def _read(self, reader: PartitionReader, rows: range) -> list[Rows]:
+        found = []
+        for sequences, selected in reader.read(rows):
+            trained = self._dataset.split.num_training_events(sequences)
+            found.append(Rows.cut(sequences, trained, selected, self._plan, prior=self._prior_items))
+        return found
 
     def _random(self, *stream: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *stream])

@@ -71,6 +71,7 @@ def build_stream(parts: Parts) -> TrainStream:
         seed=config.train.seed,
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
+        readers=config.data.readers,
         prior_items=needs_prior_items(config),
         chunk_context=config.data.context_of_chunks,
     )
