@@ -100,7 +100,7 @@ def test_it_can_be_iterated_again(dataset: Dataset) -> None:
 
 
 def test_an_unknown_split_is_refused(dataset: Dataset) -> None:
-    with pytest.raises(ValueError, match="split must be 'validation' or 'test', got 'train'"):
+    with pytest.raises(ValueError, match="split must be 'validation', 'test' or 'day', got 'train'"):
         stream(dataset, split="train")
 
 

@@ -150,6 +150,10 @@ def test_what_is_skipped_is_not_read(dataset: Dataset, monkeypatch: pytest.Monke
     assert read == []
 
 
+def test_readers_change_nothing(dataset: Dataset) -> None:
+    assert all(map(same, stream(dataset, readers=1).epoch(0), stream(dataset, readers=5).epoch(0)))
+
+
 def test_prefetching_changes_nothing(dataset: Dataset) -> None:
     assert all(map(same, stream(dataset, prefetch=1).epoch(0), stream(dataset, prefetch=50).epoch(0)))
 
@@ -249,8 +253,9 @@ def test_a_shard_that_breaks_is_a_user_error_in_the_loop(tmp_path: Path) -> None
         ({"rank": 2, "world_size": 2}, "got rank 2 of 2"),
         ({"rank": -1}, "got rank -1 of 1"),
         ({"world_size": 8}, "partitions must be >= world_size, got 7 for 8 ranks"),
-        ({"shuffle_users": 0}, "shuffle_users and prefetch must be >= 1"),
-        ({"prefetch": 0}, "shuffle_users and prefetch must be >= 1"),
+        ({"shuffle_users": 0}, "shuffle_users, prefetch and readers must be >= 1"),
+        ({"readers": 0}, "shuffle_users, prefetch and readers must be >= 1, got 14, 2 and 0"),
+        ({"prefetch": 0}, "shuffle_users, prefetch and readers must be >= 1"),
     ],
 )
 def test_impossible_arguments_are_refused(dataset: Dataset, changes: dict[str, int], message: str) -> None:

@@ -15,6 +15,7 @@ from tests.prepare.raw_files import write_raw
 from unigrf_dist.data import Dataset, EvaluationStream, TrainStream, open_dataset
 from unigrf_dist.data.histories import UserHistories
 from unigrf_dist.data.manifest import sha256
+from unigrf_dist.data.split import TimeSplit
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.append import append
 from unigrf_dist.prepare.compact import compact
@@ -81,10 +82,9 @@ def equal_batches(left: TrainStream | EvaluationStream, right: TrainStream | Eva
     )
 
 
-def train_stream(dataset: Dataset) -> TrainStream:
-    return TrainStream(
-        dataset, global_batch_users=7, max_events=30, rank=0, world_size=1, seed=3, partitions=4, shuffle_users=20
-    )
+def train_stream(dataset: Dataset, **changes: int) -> TrainStream:
+    sizes = {"global_batch_users": 7, "max_events": 30, "partitions": 4, "shuffle_users": 20}
+    return TrainStream(dataset, rank=0, world_size=1, seed=3, **(sizes | changes))
 
 
 def evaluation_stream(dataset: Dataset) -> EvaluationStream:
@@ -97,6 +97,13 @@ def test_a_base_and_seven_days_give_the_batches_of_one_preparation(tmp_path: Pat
     assert len({delta.shard for delta in grown.manifest.deltas}) == 4
     assert equal_batches(train_stream(grown), train_stream(whole))
     assert equal_batches(evaluation_stream(grown), evaluation_stream(whole))
+    chunks = {"max_events": 3, "chunk_context": 2}
+    assert equal_batches(train_stream(grown, **chunks), train_stream(whole, **chunks))
+    middle = (whole.manifest.first_timestamp + whole.manifest.last_timestamp) // 2
+    late = [each.with_split(TimeSplit(middle, middle + 1)) for each in (grown, whole)]
+    assert equal_batches(*map(train_stream, late))
+    assert equal_batches(*map(evaluation_stream, late))
+    assert torch.equal(late[0].training_counts(), late[1].training_counts())
 
 
 def test_new_users_and_items_come_behind_and_compaction_makes_the_files_of_one_preparation(tmp_path: Path) -> None:

@@ -65,8 +65,9 @@ def test_the_shipped_grid_loads() -> None:
     assert len(study.runs()) == 12
 
 
-def test_flops_of_an_epoch_by_hand(folder: Path) -> None:
-    config = load_config(folder / "base.yaml")
+@pytest.mark.parametrize("chunks", ["recent", "all"])
+def test_flops_of_an_epoch_by_hand(folder: Path, chunks: str) -> None:
+    config = load_config(folder / "base.yaml", [f"data.chunks={chunks}"])
     dataset = open_dataset(config.data.path)
     groups = RowGroups.of(dataset.manifest)
     reader = RowGroupReader(dataset)
@@ -75,10 +76,14 @@ def test_flops_of_an_epoch_by_hand(folder: Path) -> None:
     )
     expected = 0.0
     for length in lengths.tolist():
-        events = min(length - 2 if length >= 3 else length, 13)
-        tokens = 2 * events
-        products = 2 * tokens * (16 * 64 + 16 * 16) + 2 * max(events - 1, 0) * 16 * dataset.num_items
-        expected += 3 * products + 3.5 * 2 * 16 * tokens**2
+        trained = length - 2 if length >= 3 else length
+        rows = [(min(trained, 13), max(min(trained, 13) - 1, 0))]
+        # After the first window, full ones with 7 new events behind 6 of context, and the last with the rest.
+        rows += [(13, min(7, trained - done)) for done in range(13, trained, 7) if chunks == "all"]
+        for events, targets in rows:
+            tokens = 2 * events
+            products = 2 * tokens * (16 * 64 + 16 * 16) + 2 * targets * 16 * dataset.num_items
+            expected += 3 * products + 3.5 * 2 * 16 * tokens**2
     assert epoch_flops(config, dataset) == pytest.approx(expected)
 
 

@@ -131,6 +131,13 @@ def test_what_cannot_go_on_is_refused_in_one_line(folder: Path, found: dict[str,
     longer = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 3})})
     with pytest.raises(UserError, match="stopped in epoch 3 of 3"):
         next_day(longer, dataset, folder / "straight")
+    for key, value, told in (
+        ("split", config.data.split.model_copy(update={"kind": "time"}), "data.split.kind is time"),
+        ("chunks", "all", "data.chunks is all; add --set data.chunks=recent --allow-change data.chunks"),
+    ):
+        other = config.model_copy(update={"data": config.data.model_copy(update={key: value})})
+        with pytest.raises(UserError, match=told):
+            next_day(other, dataset, folder / "straight")
     prepare("csv", raw=folder / "raw" / "day-0.csv", out=tmp_path / "base", columns=COLUMNS, **SMALL)
     with pytest.raises(UserError, match="has been trained on 1 appended day"):
         next_day(config, open_dataset(tmp_path / "base"), folder / "straight")

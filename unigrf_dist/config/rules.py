@@ -135,6 +135,35 @@ def _ids_fit(config: Config) -> Iterator[str]:
         )
 
 
+def _chunks_fit(config: Config) -> Iterator[str]:
+    data = config.data
+    if data.chunk_context is None:
+        return
+    if data.chunks == "recent":
+        yield "data.chunk_context is for chunks of whole histories: set data.chunks to all, or leave it out"
+    if data.chunk_context > data.max_events:
+        yield (
+            f"data.chunk_context is {data.chunk_context}, but data.max_events = {data.max_events}: a chunk would "
+            "be context alone; lower it"
+        )
+
+
+def _split_fits(config: Config) -> Iterator[str]:
+    split = config.data.split
+    moments = {"validation_from": split.validation_from, "test_from": split.test_from}
+    if split.kind == "last":
+        for name in (name for name, moment in moments.items() if moment is not None):
+            yield f"data.split.{name} is for a split in time: set data.split.kind to time, or leave it out"
+        return
+    for name in (name for name, moment in moments.items() if moment is None):
+        yield f"data.split.kind is time, but data.split.{name} is missing: say when that period begins"
+    if None not in moments.values() and split.validation_from >= split.test_from:  # type: ignore[operator]
+        yield (
+            f"data.split.validation_from is {split.validation_from}, but data.split.test_from = "
+            f"{split.test_from}: validation comes first"
+        )
+
+
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _no_fp16,
     _no_accumulation,
@@ -150,6 +179,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _ranking_where_needed,
     _weights_not_all_zero,
     _ids_fit,
+    _chunks_fit,
+    _split_fits,
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from unigrf_dist.config.cadence import parse_cadence
+from unigrf_dist.config.moment import parse_moment
 from unigrf_dist.config.task_rule import parse_rule
 
 
@@ -29,11 +30,49 @@ class Section(BaseModel):
         return value
 
 
+class SplitConfig(Section):
+    """Which events are for training, validation and test."""
+
+    kind: Literal["last", "time"] = Field(
+        "last",
+        description="`last`: the last event of a user is test, the one before it validation. `time`: all users "
+        "are cut at the same moments.",
+    )
+    validation_from: int | None = Field(
+        None,
+        description="Training ends before this moment, in UTC: seconds, `2024-01-31` or `2024-01-31 12:00:00`; a "
+        "user's first event from then on is its validation event (`time`).",
+    )
+    test_from: int | None = Field(
+        None,
+        description="Validation ends before this moment; a user's first event from then on is its test event "
+        "(`time`).",
+    )
+
+    @field_validator("validation_from", "test_from", mode="before")
+    @classmethod
+    def _moments_are_seconds(cls, value: Any) -> Any:
+        return value if value is None else parse_moment(value)
+
+
 class DataConfig(Section):
     """The prepared data set, and how training reads it."""
 
     path: Path = Field(description="Folder written by `unigrf prepare` or `unigrf synthesize`.")
-    max_events: int = Field(200, ge=1, description="Events of a user that the model sees; the latest are kept.")
+    max_events: int = Field(
+        200, ge=1, description="Events of a user that the model sees at once; in evaluation the latest ones."
+    )
+    chunks: Literal["recent", "all"] = Field(
+        "recent",
+        description="Training events of users with more than `max_events + 1`: the most recent alone, or all of "
+        "them, in overlapping chunks that together train on every event once per epoch.",
+    )
+    chunk_context: int | None = Field(
+        None,
+        ge=1,
+        description="Events of the chunk before that a chunk begins with at least and does not train on; half of "
+        "`max_events` if left out; `chunks: all` only.",
+    )
     shuffle_users: int = Field(
         8192, ge=1, description="Users of a shuffle buffer; the stream's memory grows with it."
     )
@@ -42,7 +81,18 @@ class DataConfig(Section):
         ge=1,
         description="Parts of the users that the ranks share; at least as many as there will ever be ranks.",
     )
+    split: SplitConfig = SplitConfig()
+    readers: int = Field(
+        4, ge=1, description="Threads of each rank that read row groups at the same time; more for slow storage."
+    )
     prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step, by a thread of each rank.")
+
+    @property
+    def context_of_chunks(self) -> int | None:
+        """Events of context that a chunk begins with; None where only the most recent events are trained on."""
+        if self.chunks == "recent":
+            return None
+        return self.chunk_context or max(1, self.max_events // 2)
 
 
 class ModelConfig(Section):
@@ -290,7 +340,9 @@ class NewDataConfig(Section):
 class TrainConfig(Section):
     """The training loop, its logs and its checkpoints."""
 
-    global_batch_users: int = Field(128, ge=1, description="Users per step, over all ranks together.")
+    global_batch_users: int = Field(
+        128, ge=1, description="Users per step, over all ranks together; with `data.chunks: all`, chunks."
+    )
     epochs: int = Field(ge=1, description="Passes over all users.")
     seed: int = Field(
         42, ge=0, lt=2**31, description="Seed of the initial weights, the shuffles, the negatives and dropout."

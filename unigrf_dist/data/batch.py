@@ -27,6 +27,8 @@ class JaggedBatch:
         prior_offsets: ``[B + 1]`` int64, bounds of each user's items in ``prior_item_ids``; None together with it.
         context_lengths: ``[B]`` int64, how many of each user's first events are context alone: the model reads
             them, and no loss is taken on their labels or on retrieving them. None where there is no such event.
+        is_latest: ``[B]`` bool, whether a user's last event here is its latest training event; None where all are.
+            A user may come several times, with other parts of a long history.
         known: ``[E]`` bool, whether the event's item has a row of its own in the item table; None if all have.
     """
 
@@ -39,6 +41,7 @@ class JaggedBatch:
     prior_item_ids: Tensor | None = None
     prior_offsets: Tensor | None = None
     context_lengths: Tensor | None = None
+    is_latest: Tensor | None = None
     known: Tensor | None = None
 
     @property

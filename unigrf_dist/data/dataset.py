@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +23,9 @@ from unigrf_dist.data.feature_files import ItemCodes, read_item_codes, user_colu
 from unigrf_dist.data.integrity import check_content, verify_file
 from unigrf_dist.data.manifest import FileRecord, Manifest, Owner, read_manifest, sha256
 from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
+from unigrf_dist.data.split import LAST_EVENTS, SPLITS, Split, SplitRule
 from unigrf_dist.errors import UserError
 
-# Each open shard holds a file descriptor and the parsed footer.
-_MAX_OPEN_SHARDS = 16
 _FIX = "copy the data set again, or make it anew with `unigrf prepare`"
 
 
@@ -37,6 +37,7 @@ class Dataset:
         path: folder of the data set.
         manifest: content of its ``manifest.json``.
         user_features: names of the user features whose codes the batches hold, in this order.
+        split: which events are for training, validation and test.
         known_days: days that count as known; where it is given, what is read tells which events came later.
         only_users: dense ids of the users that are read, ascending; None for all.
     """
@@ -44,6 +45,7 @@ class Dataset:
     path: Path
     manifest: Manifest
     user_features: tuple[str, ...] = ()
+    split: SplitRule = LAST_EVENTS
     known_days: int | None = None
     only_users: IntArray | None = None
 
@@ -69,6 +71,8 @@ class Dataset:
         Raises:
             UserError: the item dictionary cannot be read, or does not match the manifest.
         """
+        if self._counted is not None:
+            return torch.from_numpy(self._counted.training_events.copy())
         counts = np.zeros(self.num_items, np.int64)
         for ids, events in self._items("item_id", "training_events"):
             np.add.at(counts, ids.to_numpy(), events.to_numpy())
@@ -119,6 +123,34 @@ class Dataset:
             return None
         (titles,) = self._columns(self.manifest.items, "title")
         return pa.concat_arrays([titles, pa.nulls(self.num_items - len(titles), titles.type)])
+
+    def with_split(self, split: SplitRule) -> Dataset:
+        """The same data set under another split."""
+        return replace(self, split=split)
+
+    @property
+    def num_training_events(self) -> int:
+        """Training events of all users."""
+        counted = self._counted
+        return self.manifest.num_training_events if counted is None else int(counted.training_events.sum())
+
+    def num_held_out(self, split: Split) -> int:
+        """Users that have an event of ``split``."""
+        if self._counted is None:
+            return self.num_users - self.manifest.num_training_only_users
+        return self._counted.held_out[split]
+
+    @property
+    def split_rule(self) -> str:
+        """The split in words."""
+        return self.manifest.split_rule if self._counted is None else str(self.split)
+
+    @cached_property
+    def _counted(self) -> _SplitCounts | None:
+        """What preparing counted for the default split, and what has to be read for any other; None for that."""
+        if self.split == LAST_EVENTS:
+            return None
+        return _SplitCounts.of(self)
 
     def with_user_features(self, names: Sequence[str]) -> Dataset:
         """The same data set with batches that hold the codes of these user features, in this order."""
@@ -224,6 +256,31 @@ class RowGroups:
         return RowGroups(self.shard[some], self.group[some], counts[some])
 
 
+class _SplitCounts(NamedTuple):
+    """``[num_items]`` int64 training events of each item, and users with an event of each split."""
+
+    training_events: IntArray
+    held_out: dict[Split, int]
+
+    @staticmethod
+    def of(dataset: Dataset) -> _SplitCounts:
+        """Read all events once.
+
+        Raises:
+            UserError: a shard cannot be read.
+        """
+        events, held_out = np.zeros(dataset.num_items, np.int64), dict.fromkeys(SPLITS, 0)
+        groups, reader = dataset.row_groups, RowGroupReader(dataset)
+        for shard, group in zip(groups.shard, groups.group, strict=True):
+            sequences = reader.read(int(shard), int(group))
+            trained = dataset.split.num_training_events(sequences)
+            items = sequences.cut(slice(None), np.zeros_like(trained), trained).item_ids
+            np.add.at(events, items, 1)
+            for split in SPLITS:
+                held_out[split] += len(dataset.split.held_out(sequences, split)[0])
+        return _SplitCounts(events, held_out)
+
+
 class _OpenShard(NamedTuple):
     """A shard, and the deltas of its users."""
 
@@ -241,10 +298,11 @@ class RowGroupReader:
 
     Args:
         dataset: data set to read.
+        most_open: shards that stay open.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, *, most_open: int = 16) -> None:
+        self._dataset, self._most_open = dataset, most_open
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._deltas = DeltaReader(dataset.path, dataset.manifest, dataset.known_days)
 
@@ -331,7 +389,7 @@ class RowGroupReader:
             self._open[shard] = _OpenShard(file, self._deltas.open(shard))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(shard, f"its deltas: {_first_line(error)}") from error
-        if len(self._open) > _MAX_OPEN_SHARDS:
+        if len(self._open) > self._most_open:
             self._open.popitem(last=False)[1].close()
         return self._open[shard]
 

@@ -14,7 +14,7 @@ from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.seen_rule import SeenRule
 from unigrf_dist.data.sequences import IntArray, Sequences, concatenate, offsets_of
-from unigrf_dist.data.split import EvaluatedSplit, has_held_out, held_out_position
+from unigrf_dist.data.split import EVALUATED_SPLITS, EvaluatedSplit
 from unigrf_dist.data.stream import check_partition
 
 
@@ -85,7 +85,7 @@ class EvaluationStream:
         prefetch: int = 2,
     ) -> None:
         check_partition(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
-        if split not in ("validation", "test", "day"):
+        if split not in EVALUATED_SPLITS:
             raise ValueError(f"split must be 'validation', 'test' or 'day', got {split!r}")
         self._dataset, self._split, self._seen = dataset, split, seen
         self._groups = dataset.row_groups
@@ -124,8 +124,7 @@ class EvaluationStream:
     def _targets(self, sequences: Sequences) -> tuple[IntArray, IntArray]:
         """Users to evaluate, and the position of the event of each that is predicted."""
         if self._split != "day":
-            users = np.flatnonzero(has_held_out(sequences.lengths))
-            return users, held_out_position(sequences.lengths[users], self._split)
+            return self._dataset.split.held_out(sequences, self._split)
         if sequences.news is None:
             raise ValueError("split 'day' takes a data set that tells what a day brought")
         first = np.maximum(sequences.news[:, 1], 1)

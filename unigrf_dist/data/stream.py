@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,44 +12,52 @@ from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.dataset import Dataset, RowGroupReader
-from unigrf_dist.data.partition import Partition, SliceReader
+from unigrf_dist.data.epoch_rows import EpochRows
+from unigrf_dist.data.partition import Partition, PartitionReader, runs_of_shards, shuffled_runs
 from unigrf_dist.data.prefetch import prefetched
-from unigrf_dist.data.sequences import IntArray, Sequences, concatenate, offsets_of
-from unigrf_dist.data.split import num_training_events
+from unigrf_dist.data.rows import RowPlan, Rows
+from unigrf_dist.data.sequences import IntArray
 
 # Tells the random streams apart.
-_GROUP_ORDER, _SLICE_ORDER, _USER_ORDER = 0, 1, 2
+_GROUP_ORDER, _SLICE_ORDER, _ROW_ORDER = 0, 1, 2
 
 
 class TrainStream:
     """Training events of all users in global batches, reshuffled in every epoch; this rank's part of each.
 
-    A random order of the row groups of all shards, the same for all epochs, is split into ``partitions``
-    partitions with equally many users (± one), so that a row group may be sliced between two of them. In every
-    epoch a partition reads its slices in a new random order into a shuffle buffer and shuffles the buffer's users.
-    A global batch takes users from the partitions in turn: what it holds is a function of the seed, the epoch and
-    the step alone. Every user comes exactly once per epoch, in the same step on any number of ranks, so that a run
-    may go on from any step with other ranks.
+    A user's events are one row of the epoch, or several with ``chunk_context`` (``RowPlan``). Row groups in runs
+    of one shard, in a random order of the runs that is the same for all epochs, are cut into ``partitions``
+    partitions with equally many rows (± one), so that a row group may be sliced between two of them. In every
+    epoch a partition reads its slices in a new random order, run by run, into a shuffle buffer and shuffles the
+    buffer's rows. A global batch takes rows from the partitions in turn: what it holds is a function of the seed,
+    the epoch and the step alone. Every row comes exactly once per epoch, in the same step on any number of ranks,
+    so that a run may go on from any step with other ranks.
 
     Ranks share the partitions: each keeps a contiguous range of them in all epochs, and with it the state it holds
-    per user. Every rank yields the same number of batches, of which some may be empty.
+    per user, which goes with the row of the user's latest event. Every rank yields the same number of batches, of
+    which some may be empty.
 
     Args:
         dataset: data set to read.
-        global_batch_users: users per step, over all ranks.
-        max_events: a user's most recent ``max_events + 1`` training events are kept: history and one target.
+        global_batch_users: rows per step, over all ranks.
+        max_events: a row holds at most ``max_events + 1`` training events, history and one target: a user's most
+            recent ones, unless there is ``chunk_context``.
         rank: rank of this process.
         world_size: number of ranks.
         seed: seed of the partitioning and of the shuffling.
         partitions: number of partitions, at least ``world_size``.
-        shuffle_users: users of all partitions' shuffle buffers together, at least one per partition. Buffers of at
+        shuffle_users: rows of all partitions' shuffle buffers together, at least one per partition. Buffers of at
             most ``18 * shuffle_users * (max_events + 1)`` bytes, divided among the ranks, are in memory.
         prefetch: batches prepared ahead of the consumer.
-        prior_items: whether batches hold the items of the training events before those kept.
+        readers: threads that read row groups at the same time; what is read does not depend on them.
+        prior_items: whether batches hold the items of the training events before those of the row.
+        chunk_context: train on all events, in chunks that begin with so many events of context; None trains on the
+            most recent ones alone.
 
     Raises:
-        ValueError: a size is below 1, ``rank`` is outside ``[0, world_size)``, or there are more ranks than
-            partitions.
+        ValueError: a size is below 1, ``rank`` is outside ``[0, world_size)``, there are more ranks than
+            partitions, or ``chunk_context`` is outside ``[1, max_events]``.
+        UserError: with ``chunk_context``, which reads all lengths first, if a shard cannot be read.
     """
 
     def __init__(
@@ -63,50 +72,53 @@ class TrainStream:
         partitions: int = 64,
         shuffle_users: int = 8192,
         prefetch: int = 2,
+        readers: int = 1,
         prior_items: bool = False,
+        chunk_context: int | None = None,
     ) -> None:
         check_partition(batch_users=global_batch_users, max_events=max_events, rank=rank, world_size=world_size)
-        if shuffle_users < 1 or prefetch < 1:
-            raise ValueError(f"shuffle_users and prefetch must be >= 1, got {shuffle_users} and {prefetch}")
+        if min(shuffle_users, prefetch, readers) < 1:
+            given = f"{shuffle_users}, {prefetch} and {readers}"
+            raise ValueError(f"shuffle_users, prefetch and readers must be >= 1, got {given}")
         if partitions < world_size:
             raise ValueError(f"partitions must be >= world_size, got {partitions} for {world_size} ranks")
-        self._dataset = dataset
-        self._groups = dataset.row_groups
-        self._num_users = int(self._groups.num_users.sum())
-        self._global_users, self._num_partitions, self._max_events = global_batch_users, partitions, max_events
-        self._seed, self._prefetch, self._prior_items = seed, prefetch, prior_items
+        self._dataset, self._plan = dataset, RowPlan(max_events, chunk_context)
+        self._rows = EpochRows.of(dataset, self._plan)
+        self._global_rows, self._num_partitions, self._num_rows = global_batch_users, partitions, self._rows.total
+        self._seed, self._prefetch, self._readers, self._prior_items = seed, prefetch, readers, prior_items
         self._buffer_rounds = -(-shuffle_users // partitions)
         # Contiguous partitions are slices of neighbouring row groups, so that few row groups are read by two
         # ranks.
         own = range(-(-rank * partitions // world_size), -(-(rank + 1) * partitions // world_size))
-        order = self._random(_GROUP_ORDER).permutation(len(self._groups.num_users))
-        self._partitions = {index: Partition.of(index, partitions, self._groups.num_users, order) for index in own}
+        self._runs = runs_of_shards(self._rows.groups)
+        self._order = shuffled_runs(self._runs, self._random(_GROUP_ORDER))
+        self._partitions = {n: Partition.of(n, partitions, self._rows.num_rows, self._order) for n in own}
 
     @property
     def user_ids(self) -> Tensor:
         """``[users of this rank]`` int64 dense user ids; end to end over all ranks always in the same order."""
-        offsets = offsets_of(self._groups.num_users)
-        parts = [partition.user_ids(offsets) for partition in self._partitions.values()]
-        users, only = np.concatenate(parts), self._dataset.only_users
-        return torch.from_numpy(users if only is None else only[users])
+        parts = [self._rows.user_ids(partition) for partition in self._partitions.values()]
+        return torch.from_numpy(np.concatenate(parts))
 
     @property
     def first_user(self) -> int:
         """How many users the ranks before this one have."""
-        share, larger = divmod(self._num_users, self._num_partitions)
+        share, larger = divmod(self._num_rows, self._num_partitions)
         first = min(self._partitions)
-        return first * share + min(first, larger)
+        return self._rows.num_users_before(first * share + min(first, larger), self._order)
 
     @property
     def order(self) -> str:
         """What decides the order of ``user_ids``; equal text, equal order."""
-        days = "" if self._dataset.known_days is None else f" of what came after day {self._dataset.known_days}"
-        return f"seed {self._seed}, {self._num_partitions} partitions of {self._num_users} users{days}"
+        users = f"seed {self._seed}, {self._num_partitions} partitions of {self._rows.num_users} users"
+        rows = users if self._plan.one_per_user else f"{users} in {self._num_rows} chunks"
+        known = self._dataset.known_days
+        return rows if known is None else f"{rows} of what came after day {known}"
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches of every rank in every epoch."""
-        return -(-self._num_users // self._global_users)
+        return -(-self._num_rows // self._global_rows)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[JaggedBatch]:
         """This rank's batches of an epoch, from ``start_step`` on.
@@ -129,48 +141,58 @@ class TrainStream:
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[JaggedBatch]:
         partitions = {
-            index: partition.shuffled(self._random(epoch, _SLICE_ORDER, index))
+            index: self._partition_reader(partition.shuffled(self._random(epoch, _SLICE_ORDER, index), self._runs))
             for index, partition in self._partitions.items()
         }
-        reader = SliceReader(RowGroupReader(self._dataset), self._groups)
         buffer, buffer_index = None, -1
-        for step in range(start_step, self.steps_per_epoch):
-            first = step * self._global_users
-            stop = min(first + self._global_users, self._num_users)
-            parts = []
-            for index in range(self._buffer_of(first), self._buffer_of(stop - 1) + 1):
-                if buffer is None or index != buffer_index:
-                    buffer, buffer_index = self._fill_buffer(reader, partitions, epoch, index), index
-                parts += buffer.take(first, stop)
-            yield _to_batch(parts)
+        with ThreadPoolExecutor(self._readers, "reader") as readers:
+            for step in range(start_step, self.steps_per_epoch):
+                first = step * self._global_rows
+                stop = min(first + self._global_rows, self._num_rows)
+                parts = []
+                for index in range(self._buffer_of(first), self._buffer_of(stop - 1) + 1):
+                    if buffer is None or index != buffer_index:
+                        buffer, buffer_index = self._fill_buffer(readers, partitions, epoch, index), index
+                    parts += buffer.take(first, stop)
+                yield Rows.concatenate(parts).to_batch() if parts else JaggedBatch.empty()
+
+    def _partition_reader(self, partition: Partition) -> PartitionReader:
+        # Partitions are read at the same time, in turn and in threads: each has a shard of its own open.
+        return PartitionReader(RowGroupReader(self._dataset, most_open=1), self._rows.groups, partition)
 
     def _buffer_of(self, position: int) -> int:
-        """Index of the shuffle buffer that holds the epoch's user ``position``.
+        """Index of the shuffle buffer that holds the epoch's row ``position``.
 
-        The users of an epoch are dealt out in rounds, one of every partition in turn: user ``position`` is user
+        The rows of an epoch are dealt out in rounds, one of every partition in turn: row ``position`` is row
         ``position // partitions`` of partition ``position % partitions``.
         """
         return position // self._num_partitions // self._buffer_rounds
 
     def _fill_buffer(
-        self, reader: SliceReader, partitions: dict[int, Partition], epoch: int, index: int
+        self, readers: Executor, partitions: dict[int, PartitionReader], epoch: int, index: int
     ) -> _ShuffleBuffer:
-        """Read and shuffle the users of rounds ``index * buffer_rounds`` and on, of this rank's partitions."""
+        """Read and shuffle the rows of rounds ``index * buffer_rounds`` and on, of this rank's partitions."""
         first = index * self._buffer_rounds
-        recent, prior, positions, rows, base = [], [], [], [], 0
-        for number, partition in partitions.items():
-            users = range(first, min(first + self._buffer_rounds, partition.num_users))
-            for sequences, selected in reader.read(number, partition, users):
-                trained = num_training_events(sequences.lengths)[selected]
-                start = np.maximum(trained - self._max_events - 1, 0)
-                recent.append(sequences.cut(selected, start, trained))
-                if self._prior_items:
-                    prior.append(sequences.cut(selected, np.zeros_like(start), start))
-            order = self._random(epoch, _USER_ORDER, number, index).permutation(len(users))
-            positions.append(np.arange(users.start, users.start + len(users)) * self._num_partitions + number)
-            rows.append(base + order)
-            base += len(users)
-        return _ShuffleBuffer.of(recent, prior, positions, rows)
+        wanted = {
+            number: range(first, min(first + self._buffer_rounds, reader.partition.num_rows))
+            for number, reader in partitions.items()
+        }
+        read = readers.map(self._read, partitions.values(), wanted.values())
+        parts, positions, places, base = [], [], [], 0
+        for (number, rows), of_partition in zip(wanted.items(), read, strict=True):
+            parts += of_partition
+            order = self._random(epoch, _ROW_ORDER, number, index).permutation(len(rows))
+            positions.append(np.arange(rows.start, rows.start + len(rows)) * self._num_partitions + number)
+            places.append(base + order)
+            base += len(rows)
+        return _ShuffleBuffer.of(parts, positions, places)
+
+    def _read(self, reader: PartitionReader, rows: range) -> list[Rows]:
+        found = []
+        for sequences, selected in reader.read(rows):
+            trained = self._dataset.split.num_training_events(sequences)
+            found.append(Rows.cut(sequences, trained, selected, self._plan, prior=self._prior_items))
+        return found
 
     def _random(self, *stream: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *stream])
@@ -178,53 +200,29 @@ class TrainStream:
 
 @dataclass(frozen=True)
 class _ShuffleBuffer:
-    """Users that are shuffled together.
+    """Rows that are shuffled together.
 
     Attributes:
-        recent: most recent training events of each user; None if there are no users.
-        prior: training events of each user before those; None unless requested.
-        positions: ``[U]`` int64, ascending: which users of the epoch these are.
-        rows: ``[U]`` int64, index of each among ``recent``.
+        rows: the rows; None if there are none.
+        positions: ``[N]`` int64, ascending: which rows of the epoch these are.
+        places: ``[N]`` int64, index of each among ``rows``.
     """
 
-    recent: Sequences | None
-    prior: Sequences | None
+    rows: Rows | None
     positions: IntArray
-    rows: IntArray
+    places: IntArray
 
     @staticmethod
-    def of(
-        recent: list[Sequences], prior: list[Sequences], positions: list[IntArray], rows: list[IntArray]
-    ) -> _ShuffleBuffer:
+    def of(parts: list[Rows], positions: list[IntArray], places: list[IntArray]) -> _ShuffleBuffer:
         joined = np.concatenate(positions)
         order = np.argsort(joined)
-        return _ShuffleBuffer(
-            concatenate(recent) if recent else None,
-            concatenate(prior) if prior else None,
-            joined[order],
-            np.concatenate(rows)[order],
-        )
+        rows = Rows.concatenate(parts) if parts else None
+        return _ShuffleBuffer(rows, joined[order], np.concatenate(places)[order])
 
-    def take(self, first: int, stop: int) -> list[tuple[Sequences, Sequences | None]]:
-        """Recent and prior events of the epoch's users ``first:stop`` that are here; at most one element."""
+    def take(self, first: int, stop: int) -> list[Rows]:
+        """The epoch's rows ``first:stop`` that are here; at most one element."""
         begin, end = np.searchsorted(self.positions, (first, stop))
-        if self.recent is None or begin == end:
-            return []
-        rows = self.rows[begin:end]
-        return [(self.recent.take(rows), None if self.prior is None else self.prior.take(rows))]
-
-
-def _to_batch(parts: list[tuple[Sequences, Sequences | None]]) -> JaggedBatch:
-    if not parts:
-        return JaggedBatch.empty()
-    batch = concatenate([recent for recent, _ in parts]).to_batch()
-    priors = [prior for _, prior in parts if prior is not None]
-    if not priors:
-        return batch
-    prior = concatenate(priors)
-    return replace(
-        batch, prior_item_ids=torch.from_numpy(prior.item_ids), prior_offsets=torch.from_numpy(prior.offsets)
-    )
+        return [] if self.rows is None or begin == end else [self.rows.take(self.places[begin:end])]
 
 
 def check_partition(*, batch_users: int, max_events: int, rank: int, world_size: int) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from unigrf_dist.config.task_rule import target_behaviours
 from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
 from unigrf_dist.data.seen_rule import SeenRule, items_come_again
-from unigrf_dist.data.split import EvaluatedSplit
+from unigrf_dist.data.split import LAST_EVENTS, EvaluatedSplit
 from unigrf_dist.evaluate.baselines import MostRecent, Popularity, RepeatLast
 from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
 from unigrf_dist.evaluate.meaningful import marked_by_catalogue
@@ -56,7 +56,7 @@ class EvaluationResult:
         baselines: metrics of each baseline and opponent by its name; empty if not asked for. Some only retrieve,
             some only rank events: what they don't do is empty.
         planted_optimum: best possible metrics of synthetic data, over all events; None elsewhere, and where
-            retrieval is measured on chosen events.
+            retrieval is measured on chosen events or the split is another one.
         settings: what was picked on validation for each opponent, by its name.
         skipped: why an opponent was left out, by its name.
     """
@@ -148,8 +148,7 @@ def evaluate(
         if on_progress is not None:
             on_progress(done, len(stream))
     # How many users come back on a day with a history is not known before they are read.
-    of_day = split == "day"
-    expected = None if of_day else dataset.num_users - dataset.manifest.num_training_only_users
+    expected = None if split == "day" else dataset.num_held_out(split)
     told_apart = come_again and seen != "exclude"
     tables = rows.metric_tables(scorer.task_names, expected, Bootstrap(bootstrap_samples), told_apart=told_apart)
     tables = {name: _marked(table, dataset.num_items) for name, table in tables.items()}
@@ -158,15 +157,20 @@ def evaluate(
         num_users=rows.num_users,
         protocol={
             **_protocol(dataset, max_events, bootstrap_samples, targets, live),
-            **({"split_rule": DAY_RULE} if of_day else {}),
+            **({"split_rule": DAY_RULE} if split == "day" else {}),
             **seen_protocol(dataset.manifest, seen, rows.num_removed),
         },
         model=tables.pop("model"),
         baselines=tables,
-        planted_optimum=read_planted_optimum(dataset.path, split) if comparisons and targets is None else None,
+        planted_optimum=_planted_optimum(dataset, split) if comparisons and targets is None else None,
         settings=opponents.settings,
         skipped=opponents.skipped,
     )
+
+
+def _planted_optimum(dataset: Dataset, split: EvaluatedSplit) -> dict[str, Any] | None:
+    """Best possible metrics of synthetic data, which are those of the last events."""
+    return read_planted_optimum(dataset.path, split) if dataset.split == LAST_EVENTS else None
 
 
 def _marked(table: MetricTable, num_items: int) -> MetricTable:
@@ -262,7 +266,7 @@ def _protocol(
 ) -> dict[str, Any]:
     return {
         **({} if targets is None else {"retrieval_targets": targets}),
-        "split_rule": dataset.manifest.split_rule,
+        "split_rule": dataset.split_rule,
         "candidates": dataset.num_items if live is None else int(live.sum()),
         **({} if live is None else {"items_without_a_row": "no candidates; as a held-out item never found"}),
         "ties": "half of the items with the target's score stand before it, rounded up",

@@ -42,7 +42,7 @@ def launch_evaluation(
         raise UserError(f"--split {split}: allowed are {' and '.join(_SPLITS)}")
 
     from unigrf_dist.config import load_config
-    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data import configured_dataset
     from unigrf_dist.data.days import only_day
     from unigrf_dist.ranks.launch import launch, repeated
     from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
@@ -50,7 +50,7 @@ def launch_evaluation(
     run_config(run)
     arguments = ["--run", str(run), "--split", split, "--checkpoint", checkpoint, *repeated("--set", overrides)]
     if day is not None:
-        dataset = open_dataset(load_config(run / CONFIG_FILE, overrides).data.path)
+        dataset = configured_dataset(load_config(run / CONFIG_FILE, overrides).data)
         only_day(dataset, day)
         arguments += ["--day", str(day)]
     return launch("unigrf_dist.programs.evaluate", arguments, ranks=ranks)
@@ -83,7 +83,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data import configured_dataset
     from unigrf_dist.data.days import as_of, only_day
     from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
@@ -92,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
-    day, dataset = arguments.day, open_dataset(config.data.path)
+    day, dataset = arguments.day, configured_dataset(config.data)
     parts = build_parts(config, runtime, dataset=dataset if day is None else as_of(dataset, day))
     checkpoints = Checkpoints(
         arguments.run,

@@ -60,13 +60,13 @@ def launch_training(
         overrides = [*overrides, f"data.path={json.dumps(str(new_data))}"]
     config = load_config(config_file, overrides)  # before the imports below, which take seconds
 
-    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data import configured_dataset
     from unigrf_dist.ranks.launch import launch, launch_again, repeated
     from unigrf_dist.train.checks import refuse_unfit
     from unigrf_dist.train.new_data import data_of_run, days_left, next_day
     from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_changed_config, refuse_used_folder
 
-    dataset = open_dataset(config.data.path)
+    dataset = configured_dataset(config.data)
     refuse_unfit(config, dataset, ranks)
     if not resume:
         refuse_used_folder(run)
@@ -151,14 +151,14 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _trainer(arguments: argparse.Namespace, config: Config, runtime: Runtime) -> Trainer:
-    from unigrf_dist.data import open_dataset
+    from unigrf_dist.data import configured_dataset
     from unigrf_dist.data.days import as_of
     from unigrf_dist.ranks.announce import announce_once
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.loop import Trainer
     from unigrf_dist.train.new_data import DayTrainer, data_of_run, next_day, without_schedule
 
-    run, dataset = arguments.run, open_dataset(config.data.path)
+    run, dataset = arguments.run, configured_dataset(config.data)
     if arguments.new_data:
         day = next_day(config, dataset, run)
         config = without_schedule(config)

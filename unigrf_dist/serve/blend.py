@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data.sequences import Sequences, offsets_of
-from unigrf_dist.data.split import has_held_out, held_out_position
 from unigrf_dist.evaluate.catalogue import Found
 from unigrf_dist.serve.lists import blended
 from unigrf_dist.serve.recommender import Recommender
@@ -106,16 +105,16 @@ def _held_out(
     recommender: Recommender, on_progress: Callable[[int, int], None] | None
 ) -> tuple[Found, Tensor, Tensor, Tensor]:
     """Candidates and their logits, target items ``[n]`` and their labels ``[n, A]``, of validation."""
-    num_users = len(recommender.users.raw_ids())
+    num_users, split = len(recommender.users.raw_ids()), recommender.split
     users = np.unique(np.linspace(0, num_users - 1, min(num_users, MOST_USERS)).astype(np.int64))
     options = recommender.options(k=_LENGTH, candidates=CANDIDATES, blend={})
     parts: list[tuple[Found, Tensor]] = []
     targets, labels = [torch.zeros(0, dtype=torch.int64)], [recommender.run.model.labels[:0]]
     for first in range(0, len(users), _USERS_TOGETHER):
         known = recommender.histories_of(users[first : first + _USERS_TOGETHER])
-        events = known.take(np.flatnonzero(has_held_out(known.lengths)))
+        with_target, place = split.held_out(known, "validation")
+        events = known.take(with_target)
         if events.num_users:
-            place = held_out_position(events.lengths, "validation")
             at = events.offsets[:-1] + place
             target = torch.from_numpy(events.item_ids[at])
             history = events.cut(np.arange(events.num_users), np.zeros_like(place), place)

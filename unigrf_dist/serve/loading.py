@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from unigrf_dist.config import load_config
-from unigrf_dist.data import open_dataset
+from unigrf_dist.data import configured_dataset
 from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.unigrf import UniGRF
@@ -41,7 +41,7 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
     config = load_config(run / CONFIG_FILE, overrides)
     # The run may name Triton, which has no CPU.
     config = config.model_copy(update={"kernel": "torch"})
-    dataset = open_dataset(config.data.path)
+    dataset = configured_dataset(config.data)
     labels, targets = task_labels(config, dataset), retrieval_targets(config, dataset)
     refuse_absent_features(config, dataset)
     dataset = dataset.with_user_features(config.model.user_features)

@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.histories import NOBODY, UserHistories
 from unigrf_dist.data.sequences import IntArray, Sequences
+from unigrf_dist.data.split import SplitRule
 from unigrf_dist.errors import UserError
 from unigrf_dist.serve.lists import Lists
 from unigrf_dist.serve.loaded import LoadedRun
@@ -104,6 +105,15 @@ class Recommender:
             UserError: this is an export, which has no users.
         """
         return UserHistories(self._dataset)
+
+    @property
+    def split(self) -> SplitRule:
+        """Which events of the data set's users the run held out.
+
+        Raises:
+            UserError: this is an export, which has no users.
+        """
+        return self._dataset.split
 
     @property
     def _dataset(self) -> Dataset:

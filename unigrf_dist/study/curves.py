@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from unigrf_dist.config import load_config
-from unigrf_dist.data import open_dataset
+from unigrf_dist.data import configured_dataset
 from unigrf_dist.report.words import metric_name
 from unigrf_dist.study.flops import epoch_flops
 from unigrf_dist.study.metric_names import is_less_better
@@ -68,7 +68,7 @@ def sized_runs(runs: Sequence[RunMetrics]) -> list[SizedRun]:
     for run in runs:
         config = load_config(Path(run.folder) / CONFIG_FILE)
         if run.variant not in flops:
-            flops[run.variant] = epoch_flops(config, open_dataset(config.data.path))
+            flops[run.variant] = epoch_flops(config, configured_dataset(config.data))
         spent = flops[run.variant] * run.steps / run.steps_per_epoch
         sized.append(SizedRun(run, config.model.blocks, config.model.width, spent))
     return sized

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unigrf_dist.config import Config, load_config
-from unigrf_dist.data import Dataset, open_dataset
+from unigrf_dist.config.schema import DataConfig
+from unigrf_dist.data import Dataset, configured_dataset
 from unigrf_dist.errors import UserError
 from unigrf_dist.study.metric_names import split_task
 from unigrf_dist.study.schema import Study, Variant, as_words
@@ -88,13 +89,13 @@ def _trial(name: str, variant: Variant, seed: int, base: Path, out: Path, shared
 
 def _misfits(trials: Sequence[Trial], ranks: int) -> list[str]:
     """Why `unigrf train` would refuse these runs, by variant."""
-    datasets: dict[Path, Dataset] = {}
+    datasets: dict[DataConfig, Dataset] = {}
     problems = []
     for trial in trials:
         try:
-            data = trial.config.data.path
+            data = trial.config.data
             if data not in datasets:
-                datasets[data] = open_dataset(data)
+                datasets[data] = configured_dataset(data)
             refuse_unfit(trial.config, datasets[data], ranks)
         except UserError as error:
             problems.append(f"variant {trial.variant}: {error}")

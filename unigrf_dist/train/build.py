@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from unigrf_dist.config import Config
-from unigrf_dist.data import Dataset, open_dataset
+from unigrf_dist.data import Dataset, configured_dataset
 from unigrf_dist.evaluate.engine_scorer import EngineScorer
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import UniGRF
@@ -56,7 +56,7 @@ def build_parts(
         UserError: the data does not fit the configuration.
     """
     reached("opening the data")
-    dataset = dataset or open_dataset(config.data.path)
+    dataset = dataset or configured_dataset(config.data)
     labels, targets = task_labels(config, dataset), retrieval_targets(config, dataset)
     refuse_absent_features(config, dataset)
     config = with_seen_rule(config, dataset.manifest)

@@ -73,11 +73,27 @@ def refuse_absent_features(config: Config, dataset: Dataset) -> None:
 def refuse_unmeasurable(config: Config, dataset: Dataset) -> None:
     """Raise UserError if no validation could ever pick the best model."""
     selection_metric(config)
-    if dataset.manifest.num_training_only_users == dataset.num_users:
+    if config.data.split.kind == "time":
+        _refuse_empty_periods(config, dataset)
+    elif dataset.num_held_out("validation") == 0:
         raise UserError(
             f"{dataset.path}: no user has the 3 events that a validation and a test event take; "
             "nothing could be validated"
         )
+
+
+def _refuse_empty_periods(config: Config, dataset: Dataset) -> None:
+    """Raise UserError if a split in time leaves nothing to train on, or nobody to evaluate."""
+    first, last = dataset.manifest.first_timestamp, dataset.manifest.last_timestamp
+    where = f"{dataset.path} has events from {first} to {last} (seconds)"
+    split = config.data.split
+    if dataset.num_training_events == 0:
+        raise UserError(f"data.split.validation_from = {split.validation_from}: no event is before; {where}")
+    for name, start in (("validation", split.validation_from), ("test", split.test_from)):
+        if dataset.num_held_out(name) == 0:  # type: ignore[arg-type]
+            raise UserError(
+                f"data.split.{name}_from = {start}: no user has a {name} event and one before it; {where}"
+            )
 
 
 def selection_metric(config: Config) -> MetricName:

@@ -71,7 +71,9 @@ def build_stream(parts: Parts, dataset: Dataset | None = None) -> TrainStream:
         seed=config.train.seed,
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
+        readers=config.data.readers,
         prior_items=needs_prior_items(config),
+        chunk_context=config.data.context_of_chunks,
     )
 
 

@@ -49,8 +49,10 @@ def next_day(config: Config, dataset: Dataset, run: Path) -> int:
     """The day that a run is to go on with: the one it stopped in, or the first that it does not know.
 
     Raises:
-        UserError: there is none, or the run has not finished its first training.
+        UserError: there is none, the run has not finished its first training, or its configuration is not one
+            for days.
     """
+    _refuse_unfit_for_days(config)
     state = stored_state(run)
     if state is None:
         raise UserError(f"{run}: has no checkpoint yet; train it without --new-data first")
@@ -66,6 +68,20 @@ def next_day(config: Config, dataset: Dataset, run: Path) -> int:
             f"new: unigrf prepare … --append {dataset.path}"
         )
     return state.day or known + 1
+
+
+def _refuse_unfit_for_days(config: Config) -> None:
+    """Raise UserError where what a day brought is not what the configuration would train on."""
+    if config.data.split.kind == "time":
+        raise UserError(
+            "--new-data: a day is trained on up to the last two events of each user, but data.split.kind is time, "
+            "which ends training at one moment; train the run with data.split.kind: last"
+        )
+    if config.data.chunks == "all":
+        raise UserError(
+            "--new-data: a day is trained on in each user's most recent window, but data.chunks is all; add --set "
+            "data.chunks=recent --allow-change data.chunks"
+        )
 
 
 def days_left(dataset: Dataset, run: Path) -> int:

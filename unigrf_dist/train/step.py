@@ -124,7 +124,7 @@ class TrainStep:
             return self._step(batch, step, epoch, signals)
 
     def _step(self, batch: JaggedBatch, step: int, epoch: int, signals: Signals) -> StepOutcome:
-        phase, host_users = self.phases, batch.user_ids
+        phase, host = self.phases, batch
         batch = self._on_device(batch, step)
         self.table.begin_step(step, self.learning_rate * self._table_rate_ratio)
         # Counts follow from the batch alone: they are reduced while the forward runs, losses while the backward
@@ -133,7 +133,7 @@ class TrainStep:
         with phase("tables"):
             live_ids = None if self.table.live is None else self.table.live.ids
             negatives = self.negatives.draw(step, batch, live_ids)
-            rows = self._lookup(batch, negatives, self._stored_candidates(host_users))
+            rows = self._lookup(batch, negatives, self._stored_candidates(host))
         with phase("forward"):
             inputs = (
                 rows.items,
@@ -179,7 +179,7 @@ class TrainStep:
             self._update(outcome)
             if self.candidates is not None and self.candidates.renews(epoch):
                 assert sums.next_candidates is not None
-                self.candidates.write(host_users, sums.next_candidates)
+                self.candidates.write(host.user_ids, sums.next_candidates, host.is_latest)
         return outcome
 
     def _update(self, outcome: StepOutcome) -> None:
@@ -193,8 +193,8 @@ class TrainStep:
     def learning_rate(self) -> float:
         return float(self.engine.optimizer.param_groups[0]["lr"])
 
-    def _stored_candidates(self, users: Tensor) -> Tensor | None:
-        return None if self.candidates is None else self.candidates.read(users)
+    def _stored_candidates(self, batch: JaggedBatch) -> Tensor | None:
+        return None if self.candidates is None else self.candidates.read(batch.user_ids, batch.is_latest)
 
     def _on_device(self, batch: JaggedBatch, step: int) -> JaggedBatch:
         """The batch on the device; collective where ids are dynamic: its newcomers are given rows first."""

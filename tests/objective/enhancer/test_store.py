@@ -37,6 +37,17 @@ def test_a_rank_without_users_has_no_candidates() -> None:
     assert store([]).read(torch.zeros(0, dtype=torch.int64)) is None
 
 
+def test_only_the_latest_chunk_of_a_user_has_candidates_and_leaves_some() -> None:
+    kept = store([3, 9])
+    users, latest = torch.tensor([9, 4, 9, 3]), torch.tensor([False, False, True, True])
+    assert kept.read(users, latest) is None
+    # User 4 and its candidates are on another rank.
+    kept.write(users, torch.tensor([[1, 1], [2, 2], [3, 4], [5, 6]]), latest)
+    assert kept.values().tolist() == [[5, 6], [3, 4]]
+    assert kept.read(users, latest).tolist() == [[NO_ITEM] * 2, [NO_ITEM] * 2, [3, 4], [5, 6]]  # type: ignore[union-attr]
+    assert kept.read(users[:2], latest[:2]) is None
+
+
 def test_writes_follow_each_other_without_a_read() -> None:
     kept = store([0, 1])
     kept.write(torch.tensor([0]), torch.tensor([[1, 2]]))

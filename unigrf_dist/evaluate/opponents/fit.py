@@ -74,7 +74,7 @@ def fit_opponents(
         all_live: whether every item is a candidate; else the opponents of retrieval are left out.
     """
     opponents = Opponents()
-    manifest, num_items = dataset.manifest, dataset.num_items
+    num_items = dataset.num_items
 
     def events() -> Iterator[JaggedBatch]:
         return training_events(dataset, rank, world_size)
@@ -87,7 +87,7 @@ def fit_opponents(
         reason = f"{num_users:,} users × {num_items:,} items are more than {MOST_SCORES:,} scores"
         opponents.skipped.update(dict.fromkeys(RETRIEVAL_OPPONENTS, reason))
     else:
-        if manifest.num_training_events * _GAPS_AT_FIRST > MOST_WORK:
+        if dataset.num_training_events * _GAPS_AT_FIRST > MOST_WORK:
             opponents.skipped["transition_knn"] = f"more than {MOST_WORK:,} pairs of events"
         else:
             _pick(opponents, "transition_knn", sample, lambda: transition_knn(events, num_items))
@@ -100,8 +100,8 @@ def fit_opponents(
 def _add_co_occurrences(
     opponents: Opponents, dataset: Dataset, events: Callable[[], Iterator[JaggedBatch]], sample: ValidationSample
 ) -> None:
-    manifest, num_items = dataset.manifest, dataset.num_items
-    work = work_of_co_occurrences(manifest.num_users, manifest.num_training_events, num_items)
+    num_items = dataset.num_items
+    work = work_of_co_occurrences(dataset.num_users, dataset.num_training_events, num_items)
     try:
         if work > MOST_WORK:
             raise TooManyPairs

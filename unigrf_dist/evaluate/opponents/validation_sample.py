@@ -54,7 +54,7 @@ class ValidationSample:
             world_size=world_size,
             seen=seen,
         )
-        held_out = dataset.num_users - dataset.manifest.num_training_only_users
+        held_out = dataset.num_held_out("validation")
         below = _HASH_RANGE * MOST_USERS // max(held_out, MOST_USERS)
         self.batches = [_of_users(batch, _hash(batch.batch.user_ids) < below) for batch in stream]
         self._is_target = is_target

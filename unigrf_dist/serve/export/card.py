@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from unigrf_dist.data.manifest import Manifest
+from unigrf_dist.data import Dataset
 from unigrf_dist.serve.export.contents import ExportConfig
 from unigrf_dist.serve.loaded import LoadedRun
 
@@ -27,7 +27,7 @@ def model_card(
     parts = [
         _head(config, name),
         _use(run),
-        _data(run.dataset.manifest, run.dataset.path.resolve().name),
+        _data(run.dataset, run.dataset.path.resolve().name),
         _figures(record, run.checkpoint, before_int8=config.quantize == "int8" and not measured),
         _order(config, run.tasks),
         _limits(run, config),
@@ -68,13 +68,14 @@ SHA-256 of every file; all are compared when the export is loaded.
 """
 
 
-def _data(manifest: Manifest, name: str) -> str:
+def _data(dataset: Dataset, name: str) -> str:
+    manifest = dataset.manifest
     first, last = (_day(each) for each in (manifest.first_timestamp, manifest.last_timestamp))
     return f"""## Data
 
 `{name}`, prepared from {manifest.source}: {manifest.num_users:,} users, {manifest.num_items:,} items and
-{manifest.num_events:,} events from {first} to {last}, of which {manifest.num_training_events:,} were trained on.
-Split: {manifest.split_rule}.
+{manifest.num_events:,} events from {first} to {last}, of which {dataset.num_training_events:,} were trained on.
+Split: {dataset.split_rule}.
 """
 
 
