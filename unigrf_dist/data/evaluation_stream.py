@@ -13,9 +13,10 @@ from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.seen_rule import SeenRule
-from unigrf_dist.data.sequences import Sequences, concatenate, offsets_of
+from unigrf_dist.data.sequences import IntArray, Sequences, concatenate, offsets_of
 from unigrf_dist.data.split import Split, has_held_out, held_out_position
 from unigrf_dist.data.stream import check_partition
+from unigrf_dist.data.user_sample import drawn_users
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class EvaluationBatch:
 class EvaluationStream:
     """All users that have a held-out event, each exactly once over all ranks.
 
-    Batch ``j`` covers the users ``j * batch_users`` and following of the data set's order, whatever the number
-    of ranks, and goes to rank ``j % world_size``. Every rank yields the same number of batches; batches may be
-    smaller than ``batch_users`` (users without a held-out event drop out) or empty. Can be iterated repeatedly.
+    Batch ``j`` covers the users ``j * batch_users`` and following of the data set's order (of the sample's, where
+    there is one), whatever the number of ranks, and goes to rank ``j % world_size``. Every rank yields the same
+    number of batches; batches may be smaller than ``batch_users`` (users without a held-out event drop out) or
+    empty. Can be iterated repeatedly.
 
     Args:
         dataset: data set to read.
@@ -63,6 +65,7 @@ class EvaluationStream:
         rank: rank of this process.
         world_size: number of ranks.
         seen: which items leave the ranking.
+        users: about so many users, drawn by a hash of their ids, take the place of all; None for all.
         prefetch: batches prepared ahead of the consumer.
 
     Raises:
@@ -80,19 +83,22 @@ class EvaluationStream:
         rank: int,
         world_size: int,
         seen: SeenRule = "exclude",
+        users: int | None = None,
         prefetch: int = 2,
     ) -> None:
         check_partition(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
         if split not in ("validation", "test"):
             raise ValueError(f"split must be 'validation' or 'test', got {split!r}")
         self._dataset, self._split, self._seen = dataset, split, seen
+        self._chosen = None if users is None else drawn_users(dataset.num_users, users)
+        self._num_users = dataset.num_users if self._chosen is None else len(self._chosen)
         self._groups = RowGroups.of(dataset.manifest)
         self._batch_users, self._max_events = batch_users, max_events
         self._rank, self._world_size, self._prefetch = rank, world_size, prefetch
 
     def __len__(self) -> int:
         """Batches of every rank."""
-        num_batches = -(-self._dataset.num_users // self._batch_users)
+        num_batches = -(-self._num_users // self._batch_users)
         return -(-num_batches // self._world_size)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
@@ -102,8 +108,13 @@ class EvaluationStream:
         reader = _UserReader(self._dataset, self._groups)
         for step in range(len(self)):
             first = (step * self._world_size + self._rank) * self._batch_users
-            stop = min(first + self._batch_users, self._dataset.num_users)
-            yield self._cut(reader.read(first, stop)) if first < stop else EvaluationBatch.empty()
+            stop = min(first + self._batch_users, self._num_users)
+            if first >= stop:
+                yield EvaluationBatch.empty()
+            elif self._chosen is None:
+                yield self._cut(reader.read(first, stop))
+            else:
+                yield self._cut(reader.read_some(self._chosen[first:stop]))
 
     def _cut(self, sequences: Sequences) -> EvaluationBatch:
         users = np.flatnonzero(has_held_out(sequences.lengths))
@@ -144,6 +155,12 @@ class _UserReader:
             parts.append(self._group(group).take(slice(max(first - begin, 0), stop - begin)))
             group += 1
         return concatenate(parts)
+
+    def read_some(self, users: IntArray) -> Sequences:
+        """The users of these dense ids, which ascend; there must be some."""
+        of_user = np.searchsorted(self._offsets, users, side="right") - 1
+        groups = (int(group) for group in np.unique(of_user))
+        return concatenate([self._group(g).take(users[of_user == g] - int(self._offsets[g])) for g in groups])
 
     def _group(self, group: int) -> Sequences:
         if self._last is None or self._last[0] != group:
