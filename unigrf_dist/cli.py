@@ -78,13 +78,19 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="best, latest or a checkpoint's name.")] = "best",
     ranks: Ranks = 1,
     overrides: Overrides = None,
+    blend: Annotated[
+        bool, typer.Option("--blend", help="Also choose, on validation, how much ranking moves the lists.")
+    ] = False,
 ) -> None:
     """Rank the whole catalogue for every user, and score the held-out events."""
     from unigrf_dist.programs.evaluate import launch_evaluation
 
-    raise typer.Exit(
-        launch_evaluation(run, split=split, checkpoint=checkpoint, ranks=ranks, overrides=overrides or [])
-    )
+    status = launch_evaluation(run, split=split, checkpoint=checkpoint, ranks=ranks, overrides=overrides or [])
+    if blend and status == 0:
+        from unigrf_dist.programs.blend import choose
+
+        choose(run, checkpoint=checkpoint, overrides=overrides or [])
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -133,8 +139,10 @@ def main() -> None:
     from unigrf_dist.programs import chaos as chaos_command
     from unigrf_dist.programs import config as config_commands
     from unigrf_dist.programs import data as data_commands
+    from unigrf_dist.programs import export as export_command
     from unigrf_dist.programs import recommend as recommend_command
     from unigrf_dist.programs import save_pause
+    from unigrf_dist.programs import serve as serve_command
     from unigrf_dist.programs import study as study_commands
 
     data_commands.register(app)
@@ -143,6 +151,8 @@ def main() -> None:
     chaos_command.register(app)
     bench.command("save")(save_pause.bench_save)
     recommend_command.register(app)
+    export_command.register(app)
+    serve_command.register(app)
     try:
         app()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""A run on disk whose weights are drawn, and what evaluation says of it, by training's own engine and tables."""
+"""Runs on disk whose weights are drawn, and what evaluation says of them, by training's own engine and tables."""
 
 from __future__ import annotations
 
@@ -19,10 +19,23 @@ def store_run(run: str, data: str, changes: dict[str, Any]) -> dict[str, Any]:
     Returns:
         Metrics of the test split, and by dense user id the logits of the held-out event and its batch of one.
     """
-    from unigrf_dist.config import save_config
-    from unigrf_dist.data import EvaluationStream
-    from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.ranks.runtime import start
+
+    return _said(_store(run, data, changes, seed=3, runtime=start(60)))
+
+
+def store_runs(folder: str, data: str, runs: dict[str, tuple[int, dict[str, Any]]]) -> None:
+    """Write several runs, each by its name in ``folder``, of a seed and changes; on one rank."""
+    from unigrf_dist.ranks.runtime import start
+
+    runtime = start(60)
+    for name, (seed, changes) in runs.items():
+        _store(str(Path(folder) / name), data, changes, seed=seed, runtime=runtime)
+
+
+def _store(run: str, data: str, changes: dict[str, Any], *, seed: int, runtime: Any) -> Any:
+    from unigrf_dist.config import save_config
+    from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
     from unigrf_dist.train.checkpoints.state import TrainState
@@ -30,8 +43,8 @@ def store_run(run: str, data: str, changes: dict[str, Any]) -> dict[str, Any]:
     config = small_config(
         data__path=data, data__max_events=MAX_EVENTS, objective__ranking=RULES, evaluate__batch_users=7, **changes
     )
-    parts = build_parts(config, start(60))
-    torch.manual_seed(3)
+    parts = build_parts(config, runtime)
+    torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in parts.engine.module.parameters():
             parameter.normal_(std=0.4)
@@ -39,8 +52,17 @@ def store_run(run: str, data: str, changes: dict[str, Any]) -> dict[str, Any]:
             shard.weight.normal_()
     Path(run).mkdir()
     save_config(config, Path(run) / "config.yaml")
-    catalogue = parts.dataset.catalogue_fingerprint()
-    Checkpoints(Path(run), parts.engine, parts.table, keep=1, catalogue=catalogue).save(TrainState(), best=True)
+    vocabularies = Vocabularies.of(parts.dataset)
+    Checkpoints(Path(run), parts.engine, parts.table, keep=1, vocabularies=vocabularies).save(
+        TrainState(), best=True
+    )
+    return parts
+
+
+def _said(parts: Any) -> dict[str, Any]:
+    from unigrf_dist.data import EvaluationStream
+    from unigrf_dist.evaluate.evaluator import evaluate
+
     ranks = {"rank": 0, "world_size": 1}
     result = evaluate(
         parts.scorer,

@@ -91,6 +91,32 @@ class ModelConfig(Section):
         return names
 
 
+class IdsConfig(Section):
+    """Which items have a row of the item table."""
+
+    kind: Literal["static", "dynamic"] = Field(
+        "static",
+        description="`static`: every item of the data set has a row. `dynamic`: there are `capacity` rows, which "
+        "items are given and lose again.",
+    )
+    capacity: int | None = Field(None, ge=1, description="Rows of the item table (`dynamic`).")
+    admit_after: int = Field(
+        0,
+        ge=0,
+        description="Training events of an item before it is given a row; 0 gives free rows to items before they "
+        "are seen (`dynamic`).",
+    )
+    evict: Literal["lfu", "lru", "ttl"] = Field(
+        "lru",
+        description="Whose row a newcomer gets when none is free: that of the item with fewest events, if the "
+        "newcomer has more (`lfu`), or of the one not seen for longest (`lru`); or nobody's, as rows are given "
+        "back after `ttl_steps` (`ttl`).",
+    )
+    ttl_steps: int | None = Field(
+        None, ge=1, description="Steps without an event after which an item loses its row (`evict: ttl`)."
+    )
+
+
 class TableConfig(Section):
     """The sharded embedding tables and their fused optimizer."""
 
@@ -106,6 +132,7 @@ class TableConfig(Section):
     betas: tuple[float, float] = Field((0.9, 0.98), description="Decay rates of Adam's two moments (`adam`).")
     eps: float = Field(1e-8, gt=0, description="Added to the denominator of the fused optimizer.")
     init_std: float = Field(0.02, gt=0, description="Standard deviation of the initial item vectors.")
+    ids: IdsConfig = IdsConfig()
 
 
 class RetrievalConfig(Section):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data import EvaluationBatch
-from unigrf_dist.evaluate.metrics import rank_from_counts
+from unigrf_dist.evaluate.metrics import NOT_FOUND, rank_from_counts
 from unigrf_dist.evaluate.scorer import UserScores, target_items
 from unigrf_dist.evaluate.training_statistics import TrainingStatistics, previous_labels
 
@@ -22,10 +22,11 @@ class Popularity:
 
     Args:
         statistics: counts over the training events.
+        live: ``[V]`` bool, the items that are candidates; None for all.
     """
 
-    def __init__(self, statistics: TrainingStatistics) -> None:
-        self._order = SharedOrder(statistics.counts)
+    def __init__(self, statistics: TrainingStatistics, live: Tensor | None = None) -> None:
+        self._order = SharedOrder(statistics.counts, live)
         self._logits = smoothed_logits(statistics.positive, statistics.labelled, average_label(statistics))
 
     def score_users(self, batch: EvaluationBatch) -> UserScores:
@@ -40,10 +41,11 @@ class MostRecent:
     Args:
         statistics: counts over the training events.
         task_labels: ``[num_behaviours, A]``, NaN where a behaviour has no label.
+        live: ``[V]`` bool, the items that are candidates; None for all.
     """
 
-    def __init__(self, statistics: TrainingStatistics, task_labels: Tensor) -> None:
-        self._order, self._task_labels = SharedOrder(statistics.latest), task_labels
+    def __init__(self, statistics: TrainingStatistics, task_labels: Tensor, live: Tensor | None = None) -> None:
+        self._order, self._task_labels = SharedOrder(statistics.latest, live), task_labels
         after = statistics.followed.double()
         # Of users without an earlier label nothing is known but the average.
         either = after.sum(1, keepdim=True)
@@ -110,14 +112,16 @@ class SharedOrder:
 
     Args:
         values: ``[V]`` score of every item, higher is better.
+        live: ``[V]`` bool, the items that are candidates; None for all.
     """
 
-    def __init__(self, values: Tensor) -> None:
-        self._values, self._sorted = values, values.sort().values
+    def __init__(self, values: Tensor, live: Tensor | None = None) -> None:
+        self._values, self._live = values, live
+        self._sorted = (values if live is None else values[live]).sort().values
         self.num_items = values.numel()
 
     def ranks(self, batch: EvaluationBatch) -> Tensor:
-        """``[B]`` int64, as ``ShardedCatalogue.target_ranks`` would give for these scores."""
+        """``[B]`` int64, as the catalogue's ``target_ranks`` would give for these scores."""
         targets = target_items(batch.batch)
         goal = self._values[targets]
         upto = torch.searchsorted(self._sorted, goal, right=True)
@@ -125,10 +129,13 @@ class SharedOrder:
         equal = upto - torch.searchsorted(self._sorted, goal) - 1
         rows, items = _once_each(batch, self._values.numel())
         other = items != targets[rows]
+        if self._live is not None:
+            other &= self._live[items]
         rows, value = rows[other], self._values[items[other]]
         better -= rows[value > goal[rows]].bincount(minlength=targets.numel())
         equal -= rows[value == goal[rows]].bincount(minlength=targets.numel())
-        return rank_from_counts(better, equal)
+        ranks = rank_from_counts(better, equal)
+        return ranks if self._live is None else ranks.masked_fill(~self._live[targets], NOT_FOUND)
 
 
 def _is_last_of_its_kind(keys: Tensor) -> Tensor:

@@ -87,7 +87,13 @@ class ShardedCatalogue:
 
     @torch.no_grad()
     def target_ranks(
-        self, queries: Tensor, target_ids: Tensor, seen_item_ids: Tensor, seen_offsets: Tensor
+        self,
+        queries: Tensor,
+        target_ids: Tensor,
+        seen_item_ids: Tensor,
+        seen_offsets: Tensor,
+        *,
+        allowed: Tensor | None = None,
     ) -> Tensor:
         """Rank of each query's target among all items but the query's seen ones.
 
@@ -99,6 +105,8 @@ class ShardedCatalogue:
             target_ids: ``[n]`` int64.
             seen_item_ids: ``[s]`` int64, duplicates allowed.
             seen_offsets: ``[n + 1]`` int64; query ``i`` has seen ``seen_item_ids[offsets[i]:offsets[i + 1]]``.
+            allowed: ``[num_items]`` bool, the items that are candidates at all, the same on every rank; None for
+                all. A target that is not allowed is ranked among them all the same.
 
         Returns:
             ``[n]`` int64, 1 is best.
@@ -112,6 +120,7 @@ class ShardedCatalogue:
         better, equal = torch.zeros_like(targets), torch.zeros_like(targets)
         for first, scores in self._items.chunks(everyone.fixed):
             seen.hide(first, scores)
+            _hide_others(allowed, first, scores)
             here = ((targets >= first) & (targets < first + scores.shape[1])).nonzero()[:, 0]
             scores[here, targets[here] - first] = -torch.inf
             better += (scores > target_scores).sum(1)
@@ -165,8 +174,7 @@ class ShardedCatalogue:
         mass = torch.full_like(everyone.norms, -torch.inf)
         for first, scores in self._items.chunks(everyone.fixed):
             excluded.hide(first, scores)
-            if allowed is not None:
-                scores.masked_fill_(~allowed[first : first + scores.shape[1]], -torch.inf)
+            _hide_others(allowed, first, scores)
             best.add(first, scores)
             mass = torch.logaddexp(mass, (_values(scores, unit) / temperature).logsumexp(1))
         scores, ids = best.scores, best.ids
@@ -178,6 +186,25 @@ class ShardedCatalogue:
         scores, ids = scores[own], ids[own].masked_fill(scores[own] == -torch.inf, NOTHING)
         values = _values(scores, unit[own])
         return Found(ids, values, values / temperature - mass[own, None])
+
+    @torch.no_grad()
+    def log_probabilities(self, queries: Tensor, item_ids: Tensor, *, temperature: float) -> Tensor:
+        """``[n, m]`` float64, natural logarithm of given items' shares in a softmax over the whole catalogue.
+
+        Args:
+            queries: ``[n, D]`` floating point, this rank's.
+            item_ids: ``[n, m]`` int64; ``m`` is the same on every rank.
+            temperature: the scores are divided by it in the softmax, as in the loss.
+        """
+        nothing = item_ids.new_zeros(len(queries) + 1)
+        best = self.search(queries, 1, item_ids.new_zeros(0), nothing, temperature=temperature)
+        mass = best.scores / temperature - best.log_probabilities  # [n, 1]
+        everyone = self._gather(queries)
+        wanted = torch.cat(self._ranks.gather_rows(item_ids))
+        columns = [self._items.of_items(everyone.fixed, column) for column in wanted.unbind(1)]
+        scores = torch.stack(columns, dim=1) if columns else queries.new_zeros(len(wanted), 0, dtype=torch.float64)
+        values = _values(scores, self._query_unit(everyone.norms)[:, None])
+        return values[everyone.own] / temperature - mass
 
     def _gather(self, queries: Tensor) -> _Queries:
         parts = self._ranks.gather_rows(queries)
@@ -207,6 +234,12 @@ class ShardedCatalogue:
 def _values(scores: Tensor, unit: Tensor) -> Tensor:
     """Scores as numbers; what is hidden stays at -inf, also for a query of zeros, whose unit is 0."""
     return torch.where(scores == -torch.inf, scores, from_fixed_point(scores) * unit)
+
+
+def _hide_others(allowed: Tensor | None, first: int, scores: Tensor) -> None:
+    """Put the items from ``first`` on that are not allowed last in ``scores [Q, C]``, in place."""
+    if allowed is not None:
+        scores.masked_fill_(~allowed[first : first + scores.shape[1]], -torch.inf)
 
 
 class _HiddenItems:

@@ -119,13 +119,13 @@ def evaluate(
         "world_size": world_size,
         "seen": seen,
     }
-    come_again = items_come_again(dataset.manifest)
+    come_again, live = items_come_again(dataset.manifest), scorer.live_items()
     opponents = Opponents()
     if comparisons:
         statistics = training_statistics(dataset, scorer.task_labels, rank=rank, world_size=world_size)
-        scorers["popularity"] = Popularity(statistics)
-        scorers["most_recent"] = MostRecent(statistics, scorer.task_labels)
-        if come_again and seen == "keep":
+        scorers["popularity"] = Popularity(statistics, live)
+        scorers["most_recent"] = MostRecent(statistics, scorer.task_labels, live)
+        if come_again and seen == "keep" and live is None:
             scorers["repeat_last"] = RepeatLast(statistics)
         sample = ValidationSample(dataset, is_target, **share)
         opponents = fit_opponents(
@@ -136,6 +136,7 @@ def evaluate(
             num_users=dataset.num_users,
             rank=rank,
             world_size=world_size,
+            all_live=live is None,
         )
         scorers.update(opponents.scorers)
     stream = EvaluationStream(dataset, split=split, **share)
@@ -152,7 +153,7 @@ def evaluate(
         split=split,
         num_users=expected,
         protocol={
-            **_protocol(dataset, max_events, bootstrap_samples, targets),
+            **_protocol(dataset, max_events, bootstrap_samples, targets, live),
             **seen_protocol(dataset.manifest, seen, rows.num_removed),
         },
         model=tables.pop("model"),
@@ -249,11 +250,14 @@ def _gathered(parts: list[Tensor]) -> Tensor:
     return torch.cat(Collective().gather_rows(torch.cat(parts)))
 
 
-def _protocol(dataset: Dataset, max_events: int, bootstrap_samples: int, targets: str | None) -> dict[str, Any]:
+def _protocol(
+    dataset: Dataset, max_events: int, bootstrap_samples: int, targets: str | None, live: Tensor | None
+) -> dict[str, Any]:
     return {
         **({} if targets is None else {"retrieval_targets": targets}),
         "split_rule": dataset.manifest.split_rule,
-        "candidates": dataset.num_items,
+        "candidates": dataset.num_items if live is None else int(live.sum()),
+        **({} if live is None else {"items_without_a_row": "no candidates; as a held-out item never found"}),
         "ties": "half of the items with the target's score stand before it, rounded up",
         "max_events": max_events,
         "bootstrap_samples": bootstrap_samples,

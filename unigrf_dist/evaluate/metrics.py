@@ -21,6 +21,8 @@ RANKING_METRICS = ("auc", "log_loss", "calibration", "ece")
 LESS_IS_BETTER = ("log_loss", "ece")
 BEST_AT_ONE = ("calibration",)
 _NUM_BINS = 10
+NOT_FOUND = 2**62
+"""Rank of an item that is no candidate: a miss at every cut, and nothing in the mean of reciprocal ranks."""
 
 
 def is_better(metric: str, new: float | None, old: float | None) -> bool:
@@ -76,7 +78,7 @@ def retrieval_metrics(ranks: Tensor, bootstrap: Bootstrap) -> dict[str, Metric]:
     gain = 1 / (exact + 1).log2()
     per_user = {f"hr@{k}": (ranks <= k).double() for k in HIT_RATE_AT}
     per_user |= {f"ndcg@{k}": gain * (ranks <= k) for k in NDCG_AT}
-    per_user["mrr"] = 1 / exact
+    per_user["mrr"] = (1 / exact) * (ranks != NOT_FOUND)
     if ranks.numel() == 0:
         return {name: Metric(None, reason="no users") for name in per_user}
     values = torch.stack(list(per_user.values()), dim=1)

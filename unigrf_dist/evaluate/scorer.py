@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unigrf_dist.data import EvaluationBatch, JaggedBatch
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.evaluate.live_catalogue import LiveCatalogue
 from unigrf_dist.model.unigrf import SequenceScores
 
 
@@ -28,7 +29,11 @@ class SequenceScorer(Protocol):
 
     def score(self, batch: JaggedBatch) -> SequenceScores: ...
 
-    def catalogue(self) -> ShardedCatalogue: ...
+    def catalogue(self) -> ShardedCatalogue | LiveCatalogue: ...
+
+    def live_items(self) -> Tensor | None:
+        """``[num_items]`` bool, the items that are candidates; None for all."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -36,34 +36,61 @@ class KeptHistory:
     times: Tensor
     keys: list[KeysValues]
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the tensors."""
+        pairs = [tensor for block in self.keys for tensor in block]
+        return sum(each.numel() * each.element_size() for each in (self.queries, self.times, *pairs))
+
+    def lasting(self, model: UniGRF) -> KeptHistory:
+        """What of it holds later: all tokens, but the last one where that knows the moment of the request.
+
+        Args:
+            model: the model that has read the history.
+        """
+        if not model.query_time_visible:
+            return self
+        ends = torch.zeros(self.times.numel(), dtype=torch.bool)
+        ends[self.offsets[1:][self.offsets.diff() > 0] - 1] = True
+        stay = (~ends).nonzero()[:, 0]
+        before = torch.nn.functional.pad(ends.cumsum(0), (1, 0))
+        keys = [KeysValues(*(part.index_select(0, stay) for part in block)) for block in self.keys]
+        return KeptHistory(self.queries, self.lengths, self.offsets - before[self.offsets], self.times[stay], keys)
+
 
 @torch.no_grad()
-def read_histories(model: UniGRF, items: Tensor, batch: JaggedBatch, asked: Tensor) -> KeptHistory:
-    """One pass over histories.
+def read_histories(
+    model: UniGRF, items: Tensor, batch: JaggedBatch, asked: Tensor, kept: KeptHistory | None = None
+) -> KeptHistory:
+    """One pass over histories, or over what has come to them since an earlier pass.
 
     Args:
         model: the dense model.
         items: ``[E, D]`` vectors of the events' items, with what side features add.
         batch: the events, at most as many of a user as the model has positions before the next item.
         asked: ``[B]`` int64, seconds: the moment for which each user's next item is asked.
+        kept: what lasts of a pass over the first events of the same users; a position counts from the first
+            event, so these must be the same events as those of ``batch``. None where all is to be read.
     """
     _refuse_too_long(model, batch)
     index = torch.arange(batch.num_events, device=batch.device) - batch.offsets[batch.user_indices]
     tokens = pack(*model.event_tokens(items, batch, model.positions(index)), None, None)
-    times = batch.timestamps.repeat_interleave(2)
+    times, query_times = batch.timestamps.repeat_interleave(2), _query_times(model, batch, asked)
     offsets = 2 * batch.offsets
+    kept_offsets, kept_times = torch.zeros_like(offsets), times[:0]
+    queries = torch.zeros(batch.num_users, tokens.shape[1], device=tokens.device)
+    if kept is not None:
+        kept_offsets, kept_times, queries = kept.offsets, kept.times, kept.queries.clone()
+        tokens, times, query_times = _behind(kept, offsets, (tokens, times, query_times))
+        offsets = offsets - kept_offsets
     layout = new_tokens(
-        kept_offsets=torch.zeros_like(offsets),
-        kept_times=times[:0],
-        offsets=offsets,
-        query_times=_query_times(model, batch, asked),
-        key_times=times,
+        kept_offsets=kept_offsets, kept_times=kept_times, offsets=offsets, query_times=query_times, key_times=times
     )
-    hidden, keys = model.backbone.extend(tokens, layout, None)
-    queries = torch.zeros(batch.num_users, hidden.shape[1], device=hidden.device)
-    known = batch.lengths > 0
-    queries[known] = hidden[offsets[1:][known] - 1].float()
-    return KeptHistory(queries, batch.lengths, offsets, times, keys)
+    hidden, keys = model.backbone.extend(tokens, layout, None if kept is None else kept.keys)
+    read = offsets.diff() > 0
+    queries[read] = hidden[offsets[1:][read] - 1].float()
+    assert layout.attention.key_times is not None
+    return KeptHistory(queries, batch.lengths, 2 * batch.offsets, layout.attention.key_times, keys)
 
 
 @torch.no_grad()
@@ -105,6 +132,14 @@ def _query_times(model: UniGRF, batch: JaggedBatch, asked: Tensor) -> Tensor:
     known = batch.lengths > 0
     next_times[batch.offsets[1:][known] - 1] = asked[known]
     return torch.stack([times, next_times], dim=1).flatten()
+
+
+def _behind(kept: KeptHistory, offsets: Tensor, per_token: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What ``per_token``, ``[T, …]`` each, hold of the tokens behind the kept ones."""
+    users = torch.repeat_interleave(offsets.diff())
+    index = torch.arange(users.numel(), device=offsets.device) - offsets[users]
+    new = (index >= kept.offsets.diff()[users]).nonzero()[:, 0]
+    return tuple(each.index_select(0, new) for each in per_token)
 
 
 def _refuse_too_long(model: UniGRF, batch: JaggedBatch) -> None:

@@ -37,7 +37,10 @@ def recommend(
     ] = "exclude",
     blend: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK=LAMBDA", help="Weight of a ranking task in the order; repeatable."),
+        typer.Option(
+            metavar="TASK=LAMBDA",
+            help="Weight of a ranking task in the order; repeatable. What validation chose if left out.",
+        ),
     ] = None,
     at: Annotated[
         int | None, typer.Option(help="Moment of the requests, in seconds; each user's last event if left out.")
@@ -55,7 +58,7 @@ def recommend(
         raise UserError("recommend: name the users by one of --user, --users, --all and --histories")
     if out is None and not user:
         raise UserError("recommend: --users, --all and --histories write a file; name it with --out")
-    weights = _blend(blend or [])
+    weights = blend_weights(blend) if blend else None
 
     from rich.console import Console
     from rich.progress import Progress
@@ -96,7 +99,7 @@ def recommend(
         typer.echo(line, err=True)
 
 
-def _blend(words: Sequence[str]) -> dict[str, float]:
+def blend_weights(words: Sequence[str]) -> dict[str, float]:
     """``TASK=LAMBDA``, where the task is a rule and may hold signs of equality itself."""
     weights = {}
     for word in words:

@@ -13,7 +13,12 @@ from unigrf_dist.report.configuration import configuration
 from unigrf_dist.report.metric_table import metrics_section
 from unigrf_dist.report.palette import DARK, LIGHT
 from unigrf_dist.report.run_data import RunData, read_run
-from unigrf_dist.report.sections import calibration_and_data_section, training_section, validation_section
+from unigrf_dist.report.sections import (
+    blend_section,
+    calibration_and_data_section,
+    training_section,
+    validation_section,
+)
 from unigrf_dist.report.summary import summary
 from unigrf_dist.report.svg import css_colour
 from unigrf_dist.report.words import number
@@ -55,6 +60,7 @@ def render(data: RunData) -> str:
             metrics=metrics_section(data),
             validation=validation_section(data),
             training=training_section(data),
+            blend=blend_section(data),
             calibration=calibration_and_data_section(data),
             configuration=configuration(data),
             light=LIGHT,

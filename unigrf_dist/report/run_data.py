@@ -16,6 +16,7 @@ from unigrf_dist.data.manifest import Manifest
 from unigrf_dist.data.sampling import sample_lengths
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metrics_file import read_metrics
+from unigrf_dist.serve.blend_file import read_blend
 from unigrf_dist.train.run_folder import CONFIG_FILE, LOG_FILE
 
 Record = dict[str, Any]
@@ -94,6 +95,7 @@ class RunData:
         log: log of the training loop.
         splits: evaluated splits, from ``metrics.json``.
         data: None if the data set can't be read; ``data_problem`` then says why.
+        blend: content of ``blend.json``; None if no blend was chosen.
     """
 
     run: Path
@@ -102,6 +104,7 @@ class RunData:
     splits: Record
     data: DataFacts | None
     data_problem: str
+    blend: Record | None = None
 
 
 def read_run(run: Path) -> RunData:
@@ -116,7 +119,7 @@ def read_run(run: Path) -> RunData:
         raise UserError(f"{run}: no run here (neither {CONFIG_FILE} nor {LOG_FILE}); give the folder of a run")
     config = _read_config(run / CONFIG_FILE)
     data, problem = _read_data(config.get("data", {}).get("path"))
-    return RunData(run, config, read_log(run / LOG_FILE), read_metrics(run), data, problem)
+    return RunData(run, config, read_log(run / LOG_FILE), read_metrics(run), data, problem, read_blend(run))
 
 
 def _read_config(file: Path) -> Record:

@@ -131,6 +131,28 @@ def validation_section(data: RunData) -> Section:
     return Section("Validation", charts, "The large dot marks the best epoch of each line.")
 
 
+def blend_section(data: RunData) -> Section:
+    """What ranking may move: NDCG over lambda, of every ranking task."""
+    title = "Lists: how much ranking moves them"
+    if data.blend is None:
+        command = evaluate_command(data.run, "validation") + " --blend"
+        return Section(title, [Missing("No lambda was chosen; retrieval alone orders the lists", command)])
+    charts = []
+    for task, points in data.blend["curves"].items():
+        x = np.array([float(each["value"]) for each in points])
+        lines = [
+            Line("all users", PAGE.retrieval, _series(points, "ndcg")),
+            Line("next item liked", PAGE.ranking, _series(points, "liked")),
+        ]
+        chart = validation_chart(f"NDCG@10 over λ of {task}", x, lines, x_label="λ")
+        charts.append(replace(chart, note=f"Chosen: λ = {data.blend['blend'][task]:g}."))
+    hint = (
+        f"log p(retrieval) + Σ λ log p(task) orders a list. On validation, {data.blend['num_users']:,} users: the "
+        "largest λ that costs at most 1 % and lowers nothing where the next item is liked."
+    )
+    return Section(title, charts or [Missing("There is no ranking task")], hint)
+
+
 def calibration_and_data_section(data: RunData) -> Section:
     """Whether probabilities mean what they say, and how long the histories are."""
     split = next((split for split in _SPLITS if split in data.splits), None)

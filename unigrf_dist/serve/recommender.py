@@ -1,9 +1,9 @@
-"""``Recommender``: a trained run that answers with raw ids."""
+"""``Recommender``: a trained model that answers with raw ids."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
+from unigrf_dist.data import Dataset
 from unigrf_dist.data.histories import NOBODY, UserHistories
 from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.errors import UserError
 from unigrf_dist.serve.lists import Lists
-from unigrf_dist.serve.loading import load_run
+from unigrf_dist.serve.loaded import LoadedRun
 from unigrf_dist.serve.popular import popular_lists
 from unigrf_dist.serve.stages import ListOptions, TwoStages
 from unigrf_dist.serve.vocabulary import Event, RawId, Vocabulary, raw_id
@@ -70,25 +72,51 @@ class Recommender:
         run: the run's folder.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         overrides: ``key=value`` of the configuration, such as where the data set lies now.
+        kept_bytes: memory for histories that `lists` keeps between calls, with the names it is given; 0 for none.
 
     Raises:
         UserError: there is no such run, checkpoint or data set, they do not belong together, or a file is damaged.
     """
 
-    def __init__(self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> None:
-        self.run = load_run(Path(run), checkpoint=checkpoint, overrides=overrides)
-        self.tasks = [task.rule for task in self.run.config.objective.ranking]
-        self.users = UserHistories(self.run.dataset)
-        self.stages = TwoStages(self.run)
+    def __init__(
+        self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = (), kept_bytes: int = 0
+    ) -> None:
+        # What reads the folder of a run comes from training's packages, which an export does without.
+        from unigrf_dist.serve.loading import load_run
+
+        self._answer_from(load_run(Path(run), checkpoint=checkpoint, overrides=overrides), kept_bytes)
+
+    @classmethod
+    def of(cls, run: LoadedRun, *, kept_bytes: int = 0) -> Recommender:
+        """Answers from a run or export that is loaded already."""
+        recommender = cls.__new__(cls)
+        recommender._answer_from(run, kept_bytes)
+        return recommender
+
+    def _answer_from(self, run: LoadedRun, kept_bytes: int) -> None:
+        self.run, self.tasks, self.stages = run, run.tasks, TwoStages(run, kept_bytes=kept_bytes)
+
+    @cached_property
+    def users(self) -> UserHistories:
+        """Histories of the data set's users.
+
+        Raises:
+            UserError: this is an export, which has no users.
+        """
+        return UserHistories(self._dataset)
+
+    @property
+    def _dataset(self) -> Dataset:
+        if self.run.dataset is None:
+            raise UserError(
+                "recommend: an export knows no users; give history, or recommend from the run's folder"
+            )
+        return self.run.dataset
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Raw ids of the items, and the behaviours."""
-        return Vocabulary(self.run.dataset)
-
-    @cached_property
-    def _popularity(self) -> Tensor:
-        return self.run.dataset.training_counts()
+        return Vocabulary(self.run.items, self.run.behaviours)
 
     def recommend(
         self,
@@ -117,7 +145,8 @@ class Recommender:
             seen: whether items of the history may come again.
             allow: only these items may appear; ids that the catalogue does not have count for nothing.
             deny: these items may not.
-            blend: lambda of each ranking task, by its rule; 0 for tasks that are not named.
+            blend: lambda of each ranking task, by its rule, 0 for tasks that are not named. Left out, it is what
+                was chosen on validation and is kept with the run or export, else 0.
 
         Raises:
             UserError: an argument contradicts another, the data set or the model.
@@ -137,8 +166,17 @@ class Recommender:
 
     def histories(self, raw_users: Sequence[RawId]) -> Sequences:
         """Histories of users by raw id, in that order; empty ones of users that the data set does not have."""
-        kind = self.run.dataset.manifest.raw_user_type
-        return self.histories_of(self.users.find(pa.array([raw_id(raw, kind, "user") for raw in raw_users])))
+        return self.histories_of(self.users.find(self.raw_user_ids(raw_users)))
+
+    def raw_user_ids(self, raw_users: Sequence[RawId]) -> pa.Array:
+        """Raw ids of users, in the type of the data set.
+
+        Raises:
+            UserError: an id is of another type.
+        """
+        kind = self._dataset.manifest.raw_user_type
+        ids = [raw_id(raw, kind, "user") for raw in raw_users]
+        return pa.array(ids, pa.int64() if kind == "int64" else pa.string())
 
     def histories_of(self, users: IntArray) -> Sequences:
         """Histories of users by dense id, in that order; empty ones where the id is ``NOBODY``."""
@@ -178,22 +216,37 @@ class Recommender:
             raise UserError(f"candidates = {candidates} is below k = {k}: ranking orders what retrieval hands it")
         if seen not in ("exclude", "keep"):
             raise UserError(f"seen = {seen!r}: allowed are exclude and keep")
-        return ListOptions(k, candidates, seen == "exclude", self._allowed(allow, deny), self._blend(blend or {}))
+        return ListOptions(
+            k,
+            candidates,
+            seen == "exclude",
+            self._allowed(allow, deny),
+            self._blend(self.run.blend if blend is None else blend),
+        )
 
-    def lists(self, histories: Sequences, at: IntArray | None, options: ListOptions) -> Lists:
+    def lists(
+        self,
+        histories: Sequences,
+        at: IntArray | None,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None = None,
+    ) -> Lists:
         """A list for each history; who shares the call changes nothing of it.
 
         Args:
             histories: all known events of ``B`` users, possibly none.
             at: ``[B]`` int64, moments of the requests in seconds; those of the users' last events if None.
             options: what kind of lists.
+            names: ``B`` names under which histories are kept between calls; None for those that are not.
 
         Raises:
             UserError: a request comes before the last event of its history.
         """
         known = np.flatnonzero(histories.lengths)
         num_users, num_tasks = histories.num_users, len(self.tasks)
-        fallback = popular_lists(self._popularity, num_users - len(known), options.k, num_tasks, options.allowed)
+        fallback = popular_lists(
+            self.run.items.training_counts, num_users - len(known), options.k, num_tasks, options.allowed
+        )
         if not len(known):
             return fallback
         with_events = self._with_features(histories.take(known))
@@ -204,9 +257,49 @@ class Recommender:
                 f"at = {asked[early[0]]} lies before the last event of its history, at {last[early[0]]}; "
                 "a request comes after what it knows"
             )
-        lists = Lists.joined([self.stages.lists(with_events, asked, options), fallback])
+        keep = None if names is None else [names[user] for user in known.tolist()]
+        lists = Lists.joined([self.stages.lists(with_events, asked, options, keep), fallback])
         others = np.flatnonzero(histories.lengths == 0)
         return lists.take(torch.from_numpy(np.argsort(np.concatenate([known, others]))))
+
+    def score(
+        self,
+        history: Sequences,
+        at: IntArray,
+        items: Sequence[RawId],
+        blend: Tensor,
+        name: Hashable | None = None,
+    ) -> list[Entry | None]:
+        """Both stages' scores of given items, whether or not the user has seen them.
+
+        Args:
+            history: all known events of one user, one or more.
+            at: ``[1]`` int64, moment of the request in seconds.
+            items: raw ids.
+            blend: ``[A]`` float64, lambda of each ranking task.
+            name: under which the history is kept between calls; None for one that is not.
+
+        Returns:
+            An entry for each item, in that order, with its retrieval probability among all items of the catalogue;
+            None for items that the catalogue does not have.
+
+        Raises:
+            UserError: an id is of another type than the catalogue's.
+        """
+        places = [self.vocabulary.rows([item])[0] for item in items]
+        known = torch.from_numpy(np.concatenate([*places, np.zeros(0, np.int64)]))
+        log_retrieval, logits = self.stages.scores(self._with_features(history), at, known, name)
+        scores = log_retrieval + logsigmoid(logits.double()) @ blend
+        rows = iter(zip(scores.tolist(), log_retrieval.tolist(), logits.sigmoid().tolist(), strict=True))
+        entries: list[Entry | None] = []
+        for place in places:
+            if not len(place):
+                entries.append(None)
+                continue
+            score, log_p, values = next(rows)
+            raw = self.vocabulary.raw_items[int(place[0])]
+            entries.append(Entry(raw, score, log_p, dict(zip(self.tasks, values, strict=True))))
+        return entries
 
     def entries(self, lists: Lists, row: int) -> list[Entry]:
         """The list of one user, with raw ids."""
@@ -240,13 +333,16 @@ class Recommender:
         )
 
     def _allowed(self, allow: Iterable[RawId] | None, deny: Iterable[RawId] | None) -> Tensor | None:
+        live = self.run.tables.live
         if allow is None and deny is None:
-            return None
-        allowed = torch.full((self.run.dataset.num_items,), allow is None)
+            return live
+        allowed = torch.full((len(self.run.items),), allow is None)
         if allow is not None:
             allowed[torch.from_numpy(self.vocabulary.rows(allow)[0])] = True
         if deny is not None:
             allowed[torch.from_numpy(self.vocabulary.rows(deny)[0])] = False
+        if live is not None:
+            allowed &= live
         if not bool(allowed.any()):
             raise UserError("allow and deny leave no item of the catalogue; allow one of its raw ids")
         return allowed

@@ -5,6 +5,7 @@ Shapes: ``B`` users, ``C`` candidates, ``A`` ranking tasks, ``V`` items.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.sequences import IntArray, Sequences
-from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.evaluate.catalogue import Found, ShardedCatalogue
 from unigrf_dist.evaluate.top_k import NOTHING
-from unigrf_dist.model.request_pass import KeptHistory, rank_candidates, read_histories
+from unigrf_dist.model.request_pass import KeptHistory, rank_candidates
 from unigrf_dist.model.table_shard import TableShard
+from unigrf_dist.serve.kept import KeptHistories, fresh_read
 from unigrf_dist.serve.lists import Lists, blended
-from unigrf_dist.serve.loading import LoadedRun
+from unigrf_dist.serve.loaded import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -41,56 +43,117 @@ class ListOptions:
 
 
 class TwoStages:
-    """The model and its catalogue; read only, so that lists of a user never depend on who was asked for before.
+    """The model and its catalogue; lists of a user never depend on who was asked for before. Thread-safe.
 
     Args:
         run: the loaded run.
+        kept_bytes: memory for histories that are kept between requests; 0 for none.
     """
 
-    def __init__(self, run: LoadedRun) -> None:
+    def __init__(self, run: LoadedRun, *, kept_bytes: int = 0) -> None:
         self.model, self.tables = run.model, run.tables
+        self.kept = KeptHistories(run.model, run.tables, max_bytes=kept_bytes)
         self._max_events = run.config.data.max_events
         retrieval = run.config.objective.retrieval
         self._temperature = retrieval.temperature
         self._catalogue = ShardedCatalogue(
             [TableShard(0, 0, run.tables.items)],
-            num_items=run.dataset.num_items,
+            num_items=len(run.items),
             dim=run.config.model.width,
             normalize=retrieval.normalize,
         )
 
-    def lists(self, histories: Sequences, asked: IntArray, options: ListOptions) -> Lists:
+    def lists(
+        self,
+        histories: Sequences,
+        asked: IntArray,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None = None,
+    ) -> Lists:
         """A list for each user.
 
         Args:
             histories: all that is known of the users' events, one or more of each user; the model sees the latest.
             asked: ``[B]`` int64, seconds: the moment of each request.
             options: what kind of lists.
+            names: ``B`` names under which histories are kept between requests, None for those that are not;
+                None to keep none.
         """
-        lengths = histories.lengths
-        everyone = np.arange(histories.num_users)
-        windows = histories.cut(everyone, np.maximum(lengths - self._max_events, 0), lengths)
+        return blended(*self.candidates(histories, asked, options, names), options.blend, options.k)
+
+    def candidates(
+        self,
+        histories: Sequences,
+        asked: IntArray,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None = None,
+        *,
+        seen: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Found, Tensor]:
+        """What retrieval finds and the logits ``[B, C, A]`` that ranking gives it; arguments as `lists`.
+
+        Args:
+            seen: items ``[S]`` that must not appear, user by user, and ``[B + 1]`` bounds of each user's; those
+                of the histories, if these are to be excluded, if None.
+        """
         # User by user: a row of a matrix product depends in its last bits on how many rows there are, and a list
         # must not depend on who else is asked for. The search is exact, so that it takes all users at once.
-        batches = [windows.take(slice(user, user + 1)).to_batch() for user in everyone]
+        windows = self._windows(histories)
+        batches = [window.to_batch() for window in windows]
         moments = torch.from_numpy(asked).split(1)
-        kept = [
-            read_histories(self.model, self.tables.events(batch), batch, moment)
-            for batch, moment in zip(batches, moments, strict=True)
-        ]
-        seen = (histories.item_ids, histories.offsets)
-        if not options.exclude_seen:
-            seen = (histories.item_ids[:0], np.zeros_like(histories.offsets))
+        kept = self._read(windows, moments, names)
+        if seen is None:
+            excluded = histories.item_ids if options.exclude_seen else histories.item_ids[:0]
+            bounds = histories.offsets if options.exclude_seen else np.zeros_like(histories.offsets)
+            seen = torch.from_numpy(excluded), torch.from_numpy(bounds)
         found = self._catalogue.search(
             torch.cat([each.queries for each in kept]),
             options.candidates,
-            *map(torch.from_numpy, seen),
+            *seen,
             temperature=self._temperature,
             allowed=options.allowed,
         )
         users = zip(kept, batches, found.ids.split(1), moments, strict=True)
-        logits = torch.cat([self._logits(*user) for user in users])
-        return blended(found, logits, options.blend, options.k)
+        return found, torch.cat([self._logits(*user) for user in users])
+
+    def scores(
+        self, history: Sequences, asked: IntArray, items: Tensor, name: Hashable | None
+    ) -> tuple[Tensor, Tensor]:
+        """Retrieval log probabilities ``[m]`` float64 among all items, and ranking logits ``[m, A]``.
+
+        Args:
+            history: all known events of one user, one or more.
+            asked: ``[1]`` int64, seconds: the moment of the request.
+            items: ``[m]`` int64 dense item ids.
+            name: under which the history is kept between requests; None for one that is not.
+        """
+        (window,) = self._windows(history)
+        moment = torch.from_numpy(asked)
+        (kept,) = self._read([window], [moment], [name])
+        log_p = self._catalogue.log_probabilities(kept.queries, items[None], temperature=self._temperature)
+        return log_p[0], self._logits(kept, window.to_batch(), items[None], moment)[0]
+
+    def _windows(self, histories: Sequences) -> list[Sequences]:
+        """The latest events of each user, as many as the model takes."""
+        lengths = histories.lengths
+        starts = np.maximum(lengths - self._max_events, 0)
+        return [
+            histories.cut(slice(user, user + 1), starts[user : user + 1], lengths[user : user + 1])
+            for user in range(histories.num_users)
+        ]
+
+    def _read(
+        self,
+        windows: Sequence[Sequences],
+        moments: Sequence[Tensor],
+        names: Sequence[Hashable | None] | None,
+    ) -> list[KeptHistory]:
+        return [
+            fresh_read(self.model, self.tables, window, moment)
+            if name is None
+            else self.kept.read(name, window, moment)
+            for name, window, moment in zip(names or [None] * len(windows), windows, moments, strict=True)
+        ]
 
     def _logits(self, kept: KeptHistory, batch: JaggedBatch, ids: Tensor, asked: Tensor) -> Tensor:
         """``[B, C, A]`` ranking logits of candidates ``[B, C]``; arbitrary where there is no item."""

@@ -10,11 +10,13 @@ import torch
 from unigrf_dist.config.cadence import parse_cadence
 from unigrf_dist.data import TrainStream
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
+from unigrf_dist.objective.tasks import RETRIEVAL, TASKS
 from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.progress import reached
@@ -98,7 +100,7 @@ class Trainer:
             parts.table,
             self.step.candidates,
             keep=self.config.train.keep_checkpoints,
-            catalogue=parts.dataset.catalogue_fingerprint(),
+            vocabularies=Vocabularies.of(parts.dataset),
             order=self.stream.order,
         )
         self.state = self._resumed(announce) if resume else TrainState()
@@ -108,6 +110,7 @@ class Trainer:
             done_steps=self.state.step,
             selection=self.selection.metric,
             active=self.runtime.is_main,
+            tasks=TASKS if self.config.objective.ranking else TASKS[: RETRIEVAL + 1],
         )
         self._non_finite = NonFiniteWatch(run, parts, self.state, warn=self.reporter.warn)
         self.stop = StopRequest()

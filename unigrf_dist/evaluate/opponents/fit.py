@@ -59,6 +59,7 @@ def fit_opponents(
     num_users: int,
     rank: int,
     world_size: int,
+    all_live: bool = True,
 ) -> Opponents:
     """Fit all opponents; no test event is read; collective.
 
@@ -70,6 +71,7 @@ def fit_opponents(
         num_users: users that the opponents will score, over all ranks.
         rank: rank of this process.
         world_size: number of ranks.
+        all_live: whether every item is a candidate; else the opponents of retrieval are left out.
     """
     opponents = Opponents()
     manifest, num_items = dataset.manifest, dataset.num_items
@@ -78,7 +80,10 @@ def fit_opponents(
         return training_events(dataset, rank, world_size)
 
     scores = num_users * num_items
-    if scores > MOST_SCORES:
+    if not all_live:
+        reason = "they rank all items, and under tables.ids: dynamic some are no candidates"
+        opponents.skipped.update(dict.fromkeys(RETRIEVAL_OPPONENTS, reason))
+    elif scores > MOST_SCORES:
         reason = f"{num_users:,} users × {num_items:,} items are more than {MOST_SCORES:,} scores"
         opponents.skipped.update(dict.fromkeys(RETRIEVAL_OPPONENTS, reason))
     else:
