@@ -91,14 +91,17 @@ class EvaluationStream:
             raise ValueError(f"split must be 'validation' or 'test', got {split!r}")
         self._dataset, self._split, self._seen = dataset, split, seen
         self._chosen = None if users is None else drawn_users(dataset.num_users, users)
-        self._num_users = dataset.num_users if self._chosen is None else len(self._chosen)
+        self.num_users = dataset.num_users if self._chosen is None else len(self._chosen)
+        """Users of all ranks' batches, with those that have no held-out event."""
+        self.num_dropped = 0
+        """Those of them without a held-out event that this rank has met in its latest pass so far."""
         self._groups = RowGroups.of(dataset.manifest)
         self._batch_users, self._max_events = batch_users, max_events
         self._rank, self._world_size, self._prefetch = rank, world_size, prefetch
 
     def __len__(self) -> int:
         """Batches of every rank."""
-        num_batches = -(-self._num_users // self._batch_users)
+        num_batches = -(-self.num_users // self._batch_users)
         return -(-num_batches // self._world_size)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
@@ -106,9 +109,10 @@ class EvaluationStream:
 
     def _batches(self) -> Iterator[EvaluationBatch]:
         reader = _UserReader(self._dataset, self._groups)
+        self.num_dropped = 0
         for step in range(len(self)):
             first = (step * self._world_size + self._rank) * self._batch_users
-            stop = min(first + self._batch_users, self._num_users)
+            stop = min(first + self._batch_users, self.num_users)
             if first >= stop:
                 yield EvaluationBatch.empty()
             elif self._chosen is None:
@@ -118,6 +122,7 @@ class EvaluationStream:
 
     def _cut(self, sequences: Sequences) -> EvaluationBatch:
         users = np.flatnonzero(has_held_out(sequences.lengths))
+        self.num_dropped += len(sequences.lengths) - len(users)
         target = held_out_position(sequences.lengths[users], self._split)
         window = np.maximum(target - self._max_events, 0)
         batch = sequences.cut(users, window, target + 1).to_batch()

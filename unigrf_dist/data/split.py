@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = Literal["validation", "test"]
+TrainTo = Literal["training", "validation", "test"]
+"""The last event that is trained on: of the training events, the validation event, or the test event."""
 _MIN_EVENTS_TO_HOLD_OUT = 3
+_NOT_TRAINED_ON = {"training": 2, "validation": 1, "test": 0}
 _FROM_THE_END = {"validation": 2, "test": 1}
 
 
@@ -21,9 +24,9 @@ def has_held_out(num_events: NDArray[np.int64]) -> NDArray[np.bool_]:
     return num_events >= _MIN_EVENTS_TO_HOLD_OUT
 
 
-def num_training_events(num_events: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``[U]`` int64, how many events of each user, counted from the oldest, are for training."""
-    return num_events - 2 * has_held_out(num_events)
+def num_training_events(num_events: NDArray[np.int64], to: TrainTo = "training") -> NDArray[np.int64]:
+    """``[U]`` int64, how many events of each user, counted from the oldest, are trained on."""
+    return num_events - _NOT_TRAINED_ON[to] * has_held_out(num_events)
 
 
 def held_out_position(num_events: NDArray[np.int64], split: Split) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.partition import Partition, SliceReader
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.sequences import IntArray, Sequences, concatenate, offsets_of
-from unigrf_dist.data.split import num_training_events
+from unigrf_dist.data.split import TrainTo, num_training_events
 
 # Tells the random streams apart.
 _GROUP_ORDER, _SLICE_ORDER, _USER_ORDER = 0, 1, 2
@@ -45,6 +45,7 @@ class TrainStream:
             most ``18 * shuffle_users * (max_events + 1)`` bytes, divided among the ranks, are in memory.
         prefetch: batches prepared ahead of the consumer.
         prior_items: whether batches hold the items of the training events before those kept.
+        train_to: last event of a user that counts as a training event.
 
     Raises:
         ValueError: a size is below 1, ``rank`` is outside ``[0, world_size)``, or there are more ranks than
@@ -64,6 +65,7 @@ class TrainStream:
         shuffle_users: int = 8192,
         prefetch: int = 2,
         prior_items: bool = False,
+        train_to: TrainTo = "training",
     ) -> None:
         check_partition(batch_users=global_batch_users, max_events=max_events, rank=rank, world_size=world_size)
         if shuffle_users < 1 or prefetch < 1:
@@ -74,6 +76,7 @@ class TrainStream:
         self._groups = RowGroups.of(dataset.manifest)
         self._global_users, self._num_partitions, self._max_events = global_batch_users, partitions, max_events
         self._seed, self._prefetch, self._prior_items = seed, prefetch, prior_items
+        self._train_to: TrainTo = train_to
         self._buffer_rounds = -(-shuffle_users // partitions)
         # Contiguous partitions are slices of neighbouring row groups, so that few row groups are read by two
         # ranks.
@@ -158,7 +161,7 @@ class TrainStream:
         for number, partition in partitions.items():
             users = range(first, min(first + self._buffer_rounds, partition.num_users))
             for sequences, selected in reader.read(number, partition, users):
-                trained = num_training_events(sequences.lengths)[selected]
+                trained = num_training_events(sequences.lengths, self._train_to)[selected]
                 start = np.maximum(trained - self._max_events - 1, 0)
                 recent.append(sequences.cut(selected, start, trained))
                 if self._prior_items:

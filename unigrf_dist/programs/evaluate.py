@@ -35,9 +35,9 @@ def launch_evaluation(
         raise UserError(f"--split {split}: allowed are {' and '.join(_SPLITS)}")
 
     from unigrf_dist.ranks.launch import launch, repeated
-    from unigrf_dist.train.run_folder import run_config
+    from unigrf_dist.train.run_folder import refuse_trained_on
 
-    run_config(run)
+    refuse_trained_on(run, split)
     arguments = ["--run", str(run), "--split", split, "--checkpoint", checkpoint, *repeated("--set", overrides)]
     return launch("unigrf_dist.programs.evaluate", arguments, ranks=ranks)
 
@@ -59,9 +59,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.ranks.announce import announce_once
     from unigrf_dist.ranks.progress import reached
     from unigrf_dist.ranks.runtime import start
-    from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
+    from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_trained_on
 
-    run_config(arguments.run)  # its error names the run, not a file that is missing
+    refuse_trained_on(arguments.run, arguments.split)  # its error names the run, not a file that is missing
     config = load_config(arguments.run / CONFIG_FILE, arguments.set)
     runtime = start(config.train.timeout_seconds, announce_once, stacks=arguments.run / "stacks")
 
@@ -71,6 +71,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.evaluate.metrics_file import write_metrics
+    from unigrf_dist.evaluate.model_words import of_model
     from unigrf_dist.evaluate.table import opponents_table, result_table
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
@@ -103,12 +104,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             world_size=runtime.world_size,
             targets=config.objective.retrieval.targets,
             seen=parts.config.evaluate.seen or "exclude",
+            users=config.evaluate.users,
+            precision=config.evaluate.precision,
             bootstrap_samples=config.evaluate.bootstrap_samples,
             comparisons=True,
             on_progress=on_progress,
         )
-    visible = {"query_time_visible": config.model.query_time_visible}
-    result = replace(result, protocol={**result.protocol, **visible})
+    result = replace(result, protocol={**result.protocol, **of_model(config)})
     if runtime.is_main:
         file = write_metrics(arguments.run, result, checkpoint=name, step=state.step, data=parts.dataset.path)
         console.print(result_table(result))
