@@ -71,7 +71,8 @@ class ShardedScores:
         self.split_by_columns = self._check_cover()
         self._divisors: list[Tensor] | None = None
         self._unit = 1.0
-        self._score, self._vectors = _scores, to_fixed_point
+        self._score = _scores
+        self._vectors: Callable[[Tensor, Tensor], Tensor] = to_fixed_point
 
     def fast(self) -> ShardedScores:
         """The same in fp32 with the device's own matrix product: scores then depend on how the sum is cut."""
