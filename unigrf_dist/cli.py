@@ -41,10 +41,21 @@ def _options(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option(help="YAML file of the run.")],
     run: RunFolder,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the run.")] = None,
     ranks: Ranks = 1,
     overrides: Overrides = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Instead of --config: the recipe of RUN and the steps of its best checkpoint, trained on "
+            "training and validation events.",
+        ),
+    ] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="With --refit: train on the test events as well, for deployment.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Continue from the run's latest checkpoint.")] = False,
     allow_change: Annotated[
         list[str] | None,
@@ -62,13 +73,15 @@ def train(
     ] = None,
 ) -> None:
     """Train a model; Ctrl-C saves and stops."""
+    from unigrf_dist.programs.refit import recipe_of
     from unigrf_dist.programs.train import launch_training
 
+    file, of_refit = recipe_of(config, refit, final=final)
     status = launch_training(
-        config,
+        file,
         run,
         ranks=ranks,
-        overrides=overrides or [],
+        overrides=[*of_refit, *(overrides or [])],
         resume=resume,
         allow_change=allow_change or [],
         max_restarts=max_restarts,
@@ -152,7 +165,7 @@ def main() -> None:
     from unigrf_dist.programs import config as config_commands
     from unigrf_dist.programs import data as data_commands
     from unigrf_dist.programs import export as export_command
-    from unigrf_dist.programs import prepare_cost, save_pause
+    from unigrf_dist.programs import prepare_cost, save_pause, validation_cost
     from unigrf_dist.programs import recommend as recommend_command
     from unigrf_dist.programs import serve as serve_command
     from unigrf_dist.programs import study as study_commands
@@ -163,6 +176,7 @@ def main() -> None:
     chaos_command.register(app)
     bench.command("save")(save_pause.bench_save)
     bench.command("prepare")(prepare_cost.bench_prepare)
+    bench.command("validation")(validation_cost.bench_validation)
     recommend_command.register(app)
     export_command.register(app)
     serve_command.register(app)

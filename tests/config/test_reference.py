@@ -88,8 +88,8 @@ def test_a_list_tells_how_many_and_an_optional_section_that_it_is_off() -> None:
 def test_a_default_on_the_page_is_what_a_file_without_the_key_gets(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(
-        "data: {path: somewhere}\nobjective: {ranking: [{rule: rating >= 4}], enhancer: {}}\ntrain: {epochs: 1}\n"
-        "deepspeed: {optimizer: {type: AdamW}}\n"
+        "data: {path: somewhere}\nobjective: {ranking: [{rule: rating >= 4}], enhancer: {}}\n"
+        "train: {epochs: 1, average: {}}\ndeepspeed: {optimizer: {type: AdamW}}\n"
     )
     values = load_config(file).model_dump(mode="json")
     for path, key in KEYS:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.data.small_sets import Event, distinct_users, users_of, write_users
 from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
+from unigrf_dist.data.user_sample import drawn_users
 
 LENGTHS = [1, 2, 3, 4, 9, 30, 5, 5, 1, 3, 12, 7, 2, 8, 6, 3, 3, 40, 1, 4, 11, 5, 6, 1, 1, 2, 2, 1]
 USERS = distinct_users(LENGTHS)
@@ -153,3 +154,22 @@ def test_what_leaves_the_ranking_is_as_the_rule_says(tmp_path: Path) -> None:
         assert batch.target_repeats.tolist() == [True] * 2
     [batch] = stream(again, split="validation")
     assert batch.target_repeats.tolist() == batch.target_removed.tolist() == [False] * 2
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_sample_is_drawn_by_the_users_alone(dataset: Dataset, world_size: int) -> None:
+    chosen = drawn_users(len(USERS), 14).tolist()
+    assert 7 <= len(chosen) <= 21
+    found = [
+        row
+        for rank in range(world_size)
+        for batch in stream(dataset, users=14, rank=rank, world_size=world_size, batch_users=4)
+        for row in rows(batch)
+    ]
+    assert sorted(found) == [row for row in expected(USERS, "test", 6) if row[0] in chosen]
+    sizes = [batch.batch.num_users for batch in stream(dataset, users=14, batch_users=len(chosen))]
+    assert sizes == [len(found)]
+
+
+def test_a_sample_as_large_as_the_data_is_all_of_it(dataset: Dataset) -> None:
+    assert [row for b in stream(dataset, users=28) for row in rows(b)] == expected(USERS, "test", 6)

@@ -20,3 +20,8 @@ def test_all_but_the_last_two_are_for_training() -> None:
 def test_the_last_is_test_and_the_one_before_validation() -> None:
     assert held_out_position(LENGTHS[2:], "test").tolist() == [2, 3, 99]
     assert held_out_position(LENGTHS[2:], "validation").tolist() == [1, 2, 98]
+
+
+def test_a_refit_trains_to_the_validation_event_and_deployment_to_the_last() -> None:
+    assert num_training_events(LENGTHS, "validation").tolist() == [1, 2, 2, 3, 99]
+    assert num_training_events(LENGTHS, "test").tolist() == [1, 2, 3, 4, 100]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_users(tmp_path_factory.mktemp("sets") / "set", USERS)
 
 
-def stream(dataset: Dataset, **changes: int) -> TrainStream:
+def stream(dataset: Dataset, **changes: Any) -> TrainStream:
     arguments = {"global_batch_users": 3, "max_events": 6, "rank": 0, "world_size": 1, "seed": 5}
     arguments |= {"partitions": 7, "shuffle_users": 14}
     return TrainStream(dataset, **(arguments | changes))
@@ -300,3 +301,10 @@ def test_every_user_and_event_is_right_for_any_sizes(
     found = [pair for of_rank in batches for batch in of_rank for pair in users_of(batch)]
     assert sorted(found) == [(user, training_events_kept(events, max_events)) for user, events in enumerate(users)]
     assert global_batches(small, world_size, epoch, **changes) == global_batches(small, 1, epoch, **changes)
+
+
+def test_a_refit_streams_the_validation_event_as_well(dataset: Dataset) -> None:
+    for to, left in (("validation", 1), ("test", 0)):
+        batches = list(stream(dataset, max_events=99, train_to=to).epoch(0))
+        found = {user: len(events) for batch in batches for user, events in users_of(batch)}
+        assert found == {user: n - left * (n >= 3) for user, n in enumerate(LENGTHS)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return written(tmp_path_factory.mktemp("sets") / "set", users_at(TIMES))
 
 
-def trained(dataset: Dataset, **changes: int) -> list[tuple[int, list[Event]]]:
+def trained(dataset: Dataset, **changes: Any) -> list[tuple[int, list[Event]]]:
     arguments = {"global_batch_users": 3, "max_events": 100, "rank": 0, "world_size": 1, "seed": 5}
     return [pair for batch in TrainStream(dataset, **(arguments | changes)).epoch(0) for pair in users_of(batch)]
 
@@ -127,3 +128,13 @@ def test_the_rule_is_told_in_dates() -> None:
     assert str(TimeSplit(1_706_659_200, 1_706_745_600)).startswith(
         "in time: training before 2024-01-31 00:00:00; "
     )
+
+
+@pytest.mark.parametrize("chunk_context", [None, 1])
+def test_a_refit_is_trained_to_the_end_of_a_period(dataset: Dataset, chunk_context: int | None) -> None:
+    for to, end in (("validation", TEST_FROM), ("test", 10**9)):
+        found = trained(dataset, train_to=to, chunk_context=chunk_context, max_events=4 if chunk_context else 100)
+        events = {(user, event) for user, of_row in found for event in of_row}
+        assert events == {
+            (user, event) for user, of_user in enumerate(users_at(TIMES)) for event in of_user if event[2] < end
+        }

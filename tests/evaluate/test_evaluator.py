@@ -24,6 +24,7 @@ from tests.evaluate.small_data import (
 )
 from tests.spawn import run_ranks
 from unigrf_dist.data import JaggedBatch, open_dataset
+from unigrf_dist.data.user_sample import drawn_users as users_in_sample
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate import evaluator
 from unigrf_dist.evaluate.evaluator import evaluate
@@ -138,6 +139,23 @@ def test_every_metric_and_interval_is_the_same_on_any_number_of_ranks(world_size
     data = str(write_users(tmp_path / "data", USERS).path)
     alone = both_splits(data)
     assert run_ranks(world_size, both_splits_on_this_rank, data) == [alone] * world_size
+
+
+def test_a_sample_has_the_metrics_of_its_users_alone(tmp_path: Path) -> None:
+    write_users(tmp_path / "all", USERS)
+    chosen = users_in_sample(len(USERS), 20).tolist()
+    write_users(tmp_path / "some", [USERS[user] for user in chosen])
+    sample = evaluated(tmp_path / "all", users=20, comparisons=False)
+    alone = evaluated(tmp_path / "some", comparisons=False)
+    assert sample.num_users == alone.num_users == sum(len(USERS[user]) >= 3 for user in chosen)
+    assert sample.model.to_dict() == alone.model.to_dict()
+    everyone = sum(len(user) >= 3 for user in USERS)
+    assert sample.protocol["sample"].startswith(f"{sample.num_users} of {everyone} users, drawn by a hash")
+    assert (
+        evaluated(tmp_path / "all", users=20, batch_users=3).model
+        == evaluated(tmp_path / "all", users=20, batch_users=50).model
+    )
+    assert "sample" not in evaluated(tmp_path / "all", users=50, comparisons=False).protocol
 
 
 def test_batch_size_changes_nothing(tmp_path: Path) -> None:

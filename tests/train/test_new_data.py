@@ -33,6 +33,7 @@ def config_of(folder: Path) -> Any:
         train__epochs=2,
         train__log_every_steps=1,
         train__selection={"every": "2 epochs"},
+        train__average={"decay": 0.9},
         train__new_data={"epochs": 2, "learning_rate_scale": 0.5},
         deepspeed__scheduler=schedule,
     )
@@ -133,6 +134,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(folder: Path, found: dict[str,
         next_day(longer, dataset, folder / "straight")
     for key, value, told in (
         ("split", config.data.split.model_copy(update={"kind": "time"}), "data.split.kind is time"),
+        ("train_to", "validation", "data.train_to is validation"),
         ("chunks", "all", "data.chunks is all; add --set data.chunks=recent --allow-change data.chunks"),
     ):
         other = config.model_copy(update={"data": config.data.model_copy(update={key: value})})

@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from tests.train.small_run import small_config
+from unigrf_dist.errors import UserError
+from unigrf_dist.programs.refit import recipe_of
 from unigrf_dist.synthetic import synthesize
+from unigrf_dist.train.run_folder import refuse_trained_on
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,10 +37,12 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(config_file: Path, *arguments: str) -> list[str]:
     run = str(config_file.parent / "run")
-    command = [sys.executable, "-m", "unigrf_dist", "train", "--config", str(config_file), "--run", run]
-    done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
-    )
+    return unigrf("train", "--config", str(config_file), "--run", run, *arguments)
+
+
+def unigrf(*arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "unigrf_dist", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -78,3 +83,40 @@ def test_a_run_tells_what_it_builds_and_how_it_ended(config_file: Path) -> None:
     assert "resuming from checkpoint step-00000010 at step 10" in again
     assert any("15/15" in line for line in again)
     assert last_record(run)["step"] == 15
+
+    # Validation's choice stands, trained once more on its events too; here cut short within an epoch.
+    refit, new = ["--refit", str(run), "--set", "train.stop_after_steps=7"], config_file.parent / "refit"
+    told = unigrf("train", *refit, "--run", str(new))
+    assert "finished after epoch 1, step 7: train.stop_after_steps = 7" in "\n".join(told)
+    assert (new / "checkpoints" / "best").read_text().strip() == "step-00000007"
+    kept = yaml.safe_load((new / "config.yaml").read_text())
+    chosen = (run / "checkpoints" / "best").read_text().strip()
+    assert kept["train"]["refit_of"] == f"{run}/{chosen}"
+    assert recipe_of(None, run, final=True) == (
+        run / "config.yaml",
+        [
+            "data.train_to=test",
+            f"train.stop_after_steps={int(chosen.removeprefix('step-'))}",
+            f"train.refit_of={run}/{chosen}",
+            "train.selection.patience=null",
+        ],
+    )
+    assert not [r for r in (new / "log.jsonl").read_text().splitlines() if '"validation"' in r]
+    with pytest.raises(UserError, match=r"trained on the validation events.*--split test is left"):
+        refuse_trained_on(new, "validation")
+    refuse_trained_on(new, "test")
+    with pytest.raises(UserError, match="refit the run that it is a refit of"):
+        recipe_of(None, new, final=False)
+
+
+@pytest.mark.parametrize(
+    ("config", "refit", "final", "words"),
+    [
+        (None, None, False, "--config FILE, or --refit RUN"),
+        (Path("a.yaml"), Path("run"), False, "leave --config out"),
+        (Path("a.yaml"), None, True, "name its run with --refit"),
+    ],
+)
+def test_what_to_train_is_said_once(config: Path | None, refit: Path | None, final: bool, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        recipe_of(config, refit, final=final)

@@ -102,6 +102,8 @@ TARGETS = (
     Target("unigrf_dist/evaluate/training_statistics.py", _evaluate("training_statistics")),
     Target("unigrf_dist/evaluate/engine_scorer.py", _evaluate("engine_scorer")),
     Target("unigrf_dist/evaluate/evaluator.py", _evaluate("evaluator")),
+    Target("unigrf_dist/evaluate/user_rows.py", _evaluate("evaluator")),
+    Target("unigrf_dist/evaluate/user_sums.py", _evaluate("user_sums")),
     Target("unigrf_dist/evaluate/verdict.py", _evaluate("verdict")),
     Target("unigrf_dist/evaluate/opponents/*.py", ("tests/evaluate/opponents",)),
     Target("unigrf_dist/evaluate/*.py", _evaluate("metrics_file")),

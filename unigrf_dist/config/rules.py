@@ -115,6 +115,22 @@ def _ranking_where_needed(config: Config) -> Iterator[str]:
         yield "objective.weighter.retrieval is 0 and objective.ranking is []: nothing would be trained"
 
 
+def _patience_needs_validations(config: Config) -> Iterator[str]:
+    if config.data.train_to != "training" and config.train.selection.patience is not None:
+        yield (
+            f"train.selection.patience waits for validations, but with data.train_to = {config.data.train_to} "
+            "there are none: leave it out, or end the run by train.stop_after_steps"
+        )
+
+
+def _average_needs_lasting_rows(config: Config) -> Iterator[str]:
+    if config.train.average is not None and config.tables.ids.kind == "dynamic":
+        yield (
+            "train.average mixes what a row held over time, and with tables.ids.kind = dynamic rows change their "
+            "item: leave train.average out"
+        )
+
+
 def _ids_fit(config: Config) -> Iterator[str]:
     ids, enhancer = config.tables.ids, config.objective.enhancer
     if ids.kind == "static":
@@ -178,6 +194,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _tasks_distinct,
     _ranking_where_needed,
     _weights_not_all_zero,
+    _patience_needs_validations,
+    _average_needs_lasting_rows,
     _ids_fit,
     _chunks_fit,
     _split_fits,

@@ -86,6 +86,12 @@ class DataConfig(Section):
         4, ge=1, description="Threads of each rank that read row groups at the same time; more for slow storage."
     )
     prefetch_batches: int = Field(2, ge=1, description="Batches read ahead of the step, by a thread of each rank.")
+    train_to: Literal["training", "validation", "test"] = Field(
+        "training",
+        description="The last event of a user that is trained on: of the training events, the validation event "
+        "(a refit: nothing is left to validate on, and the last step is the best) or the test event (for "
+        "deployment: nothing is left to evaluate). Under a split in time, to the end of that period.",
+    )
 
     @property
     def context_of_chunks(self) -> int | None:
@@ -337,6 +343,17 @@ class NewDataConfig(Section):
     )
 
 
+class AverageConfig(Section):
+    """An exponential moving average of all weights, which evaluation and export then use."""
+
+    decay: float = Field(
+        0.999, gt=0, lt=1, description="Share of the average that each update keeps; the first ones keep less."
+    )
+    every_steps: int = Field(
+        1, ge=1, description="Steps between two updates; each passes over all tables, so more for large ones."
+    )
+
+
 class TrainConfig(Section):
     """The training loop, its logs and its checkpoints."""
 
@@ -344,6 +361,17 @@ class TrainConfig(Section):
         128, ge=1, description="Users per step, over all ranks together; with `data.chunks: all`, chunks."
     )
     epochs: int = Field(ge=1, description="Passes over all users.")
+    stop_after_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Steps after which training ends, if `epochs` are not over before. Schedules keep the length "
+        "that `epochs` gives them.",
+    )
+    refit_of: str | None = Field(
+        None,
+        description="Run and checkpoint whose recipe and number of steps these are, as `unigrf train --refit` "
+        "notes them.",
+    )
     seed: int = Field(
         42, ge=0, lt=2**31, description="Seed of the initial weights, the shuffles, the negatives and dropout."
     )
@@ -370,6 +398,9 @@ class TrainConfig(Section):
     max_skipped_steps: int = Field(
         10, ge=1, description="Steps that `on_non_finite: skip` leaves out before the run ends after all."
     )
+    average: AverageConfig | None = Field(
+        None, description="Averages the weights; off if left out; `{}` takes the defaults."
+    )
     selection: SelectionConfig = SelectionConfig()
     new_data: NewDataConfig = NewDataConfig()
 
@@ -387,6 +418,17 @@ class EvaluateConfig(Section):
         description="Which items a user has met leave the ranking: all (`exclude`; users whose held-out item is "
         "one of them are then no users of retrieval), none (`keep`), or those in the window shown to the model "
         "(`window`). If left out, `keep` where more than 1 % of the events repeat an item, else `exclude`.",
+    )
+    users: int | None = Field(
+        None,
+        ge=1,
+        description="About so many users are evaluated, drawn by a hash of their ids: the same ones at any time "
+        "and on any number of ranks. All if left out.",
+    )
+    precision: Literal["exact", "fast"] = Field(
+        "exact",
+        description="How the catalogue is scored: in fixed point, which gives the same ranks anywhere, or by the "
+        "device's own fp32 matrix product, whose largest difference in ranks on the first batches is reported.",
     )
     batch_users: int = Field(128, ge=1, description="Users per batch and rank.")
     bootstrap_samples: int = Field(

@@ -65,6 +65,11 @@ class Dataset:
         """Number of users; dense user ids are below it."""
         return self.manifest.num_users
 
+    @property
+    def num_users_read(self) -> int:
+        """Number of users that are read."""
+        return self.num_users if self.only_users is None else len(self.only_users)
+
     def training_counts(self) -> Tensor:
         """``[num_items]`` int64, training events of each item.
 

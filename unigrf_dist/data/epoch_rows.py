@@ -10,6 +10,7 @@ from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.partition import Partition
 from unigrf_dist.data.rows import RowPlan
 from unigrf_dist.data.sequences import IntArray, offsets_of, ragged_index
+from unigrf_dist.data.split import TrainTo
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,17 @@ class EpochRows:
         plan: how events become rows.
         groups: its ``G`` row groups.
         num_rows: ``[G]`` int64, rows of each.
+        train_to: last event of a user that counts as a training event.
     """
 
     dataset: Dataset
     plan: RowPlan
     groups: RowGroups
     num_rows: IntArray
+    train_to: TrainTo = "training"
 
     @staticmethod
-    def of(dataset: Dataset, plan: RowPlan) -> EpochRows:
+    def of(dataset: Dataset, plan: RowPlan, train_to: TrainTo = "training") -> EpochRows:
         """The rows of ``dataset``; where a user may have several, all shards are read once for the lengths.
 
         Raises:
@@ -37,16 +40,11 @@ class EpochRows:
         """
         groups = dataset.row_groups
         if plan.one_per_user:
-            return EpochRows(dataset, plan, groups, groups.num_users)
+            return EpochRows(dataset, plan, groups, groups.num_users, train_to)
         reader = RowGroupReader(dataset)
         pairs = zip(groups.shard.tolist(), groups.group.tolist(), strict=True)
-        counts = [_rows_of_users(dataset, reader, shard, group, plan).sum() for shard, group in pairs]
-        return EpochRows(dataset, plan, groups, np.array(counts, dtype=np.int64))
-
-    @property
-    def num_users(self) -> int:
-        """Users that are read."""
-        return int(self.groups.num_users.sum())
+        counts = [_rows_of_users(dataset, reader, shard, group, plan, train_to).sum() for shard, group in pairs]
+        return EpochRows(dataset, plan, groups, np.array(counts, dtype=np.int64), train_to)
 
     @property
     def total(self) -> int:
@@ -84,11 +82,13 @@ class EpochRows:
         # Only a partition's first and last slice end inside a row group.
         for place in np.flatnonzero((rows > 0) & (rows < self.num_rows[groups])):
             shard, group = (int(of[groups[place]]) for of in (self.groups.shard, self.groups.group))
-            ends = np.cumsum(_rows_of_users(self.dataset, reader, shard, group, self.plan))
+            ends = np.cumsum(_rows_of_users(self.dataset, reader, shard, group, self.plan, self.train_to))
             users[place] = np.searchsorted(ends, rows[place], side="right")
         return users
 
 
-def _rows_of_users(dataset: Dataset, reader: RowGroupReader, shard: int, group: int, plan: RowPlan) -> IntArray:
+def _rows_of_users(
+    dataset: Dataset, reader: RowGroupReader, shard: int, group: int, plan: RowPlan, to: TrainTo
+) -> IntArray:
     """``[U]`` int64 rows of each user of a row group."""
-    return plan.num_rows(dataset.split.num_training_events(reader.read(shard, group)))
+    return plan.num_rows(dataset.split.num_training_events(reader.read(shard, group), to))

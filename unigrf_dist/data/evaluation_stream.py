@@ -16,6 +16,7 @@ from unigrf_dist.data.seen_rule import SeenRule
 from unigrf_dist.data.sequences import IntArray, Sequences, concatenate, offsets_of
 from unigrf_dist.data.split import EVALUATED_SPLITS, EvaluatedSplit
 from unigrf_dist.data.stream import check_partition
+from unigrf_dist.data.user_sample import drawn, drawn_users
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class EvaluationBatch:
 class EvaluationStream:
     """All users that have a held-out event, each exactly once over all ranks.
 
-    Batch ``j`` covers the users ``j * batch_users`` and following of the data set's order, whatever the number
-    of ranks, and goes to rank ``j % world_size``. Every rank yields the same number of batches; batches may be
-    smaller than ``batch_users`` (users without a held-out event drop out) or empty. Can be iterated repeatedly.
+    Batch ``j`` covers the users ``j * batch_users`` and following of the data set's order (of the sample's, where
+    there is one), whatever the number of ranks, and goes to rank ``j % world_size``. Every rank yields the same
+    number of batches; batches may be smaller than ``batch_users`` (users without a held-out event drop out) or
+    empty. Can be iterated repeatedly.
 
     Args:
         dataset: data set to read.
@@ -65,6 +67,7 @@ class EvaluationStream:
         rank: rank of this process.
         world_size: number of ranks.
         seen: which items leave the ranking.
+        users: about so many users, drawn by a hash of their ids, take the place of all; None for all.
         prefetch: batches prepared ahead of the consumer.
 
     Raises:
@@ -82,6 +85,7 @@ class EvaluationStream:
         rank: int,
         world_size: int,
         seen: SeenRule = "exclude",
+        users: int | None = None,
         prefetch: int = 2,
     ) -> None:
         check_partition(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
@@ -89,13 +93,17 @@ class EvaluationStream:
             raise ValueError(f"split must be 'validation', 'test' or 'day', got {split!r}")
         self._dataset, self._split, self._seen = dataset, split, seen
         self._groups = dataset.row_groups
-        self._num_users = int(self._groups.num_users.sum())
+        self._chosen = None if users is None else _places_drawn(dataset, users)
+        self.num_users = dataset.num_users_read if self._chosen is None else len(self._chosen)
+        """Users of all ranks' batches, with those that have no held-out event."""
+        self.num_dropped = 0
+        """Those of them without a held-out event that this rank has met in its latest pass so far."""
         self._batch_users, self._max_events = batch_users, max_events
         self._rank, self._world_size, self._prefetch = rank, world_size, prefetch
 
     def __len__(self) -> int:
         """Batches of every rank."""
-        num_batches = -(-self._num_users // self._batch_users)
+        num_batches = -(-self.num_users // self._batch_users)
         return -(-num_batches // self._world_size)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
@@ -103,13 +111,20 @@ class EvaluationStream:
 
     def _batches(self) -> Iterator[EvaluationBatch]:
         reader = _UserReader(self._dataset, self._groups)
+        self.num_dropped = 0
         for step in range(len(self)):
             first = (step * self._world_size + self._rank) * self._batch_users
-            stop = min(first + self._batch_users, self._num_users)
-            yield self._cut(reader.read(first, stop)) if first < stop else EvaluationBatch.empty()
+            stop = min(first + self._batch_users, self.num_users)
+            if first >= stop:
+                yield EvaluationBatch.empty()
+            elif self._chosen is None:
+                yield self._cut(reader.read(first, stop))
+            else:
+                yield self._cut(reader.read_some(self._chosen[first:stop]))
 
     def _cut(self, sequences: Sequences) -> EvaluationBatch:
         users, target = self._targets(sequences)
+        self.num_dropped += len(sequences.lengths) - len(users)
         window = np.maximum(target - self._max_events, 0)
         batch = sequences.cut(users, window, target + 1).to_batch()
         history = sequences.cut(users, np.zeros_like(target), target)
@@ -130,6 +145,14 @@ class EvaluationStream:
         first = np.maximum(sequences.news[:, 1], 1)
         users = np.flatnonzero(first < sequences.lengths)
         return users, first[users]
+
+
+def _places_drawn(dataset: Dataset, about: int) -> IntArray:
+    """Places of a sample's users among those that are read, ascending."""
+    only = dataset.only_users
+    if only is None:
+        return drawn_users(dataset.num_users, about)
+    return np.flatnonzero(drawn(only, len(only), about))
 
 
 def _holds(items: Tensor, offsets: Tensor, batch: JaggedBatch) -> Tensor:
@@ -156,6 +179,12 @@ class _UserReader:
             parts.append(self._group(group).take(slice(max(first - begin, 0), stop - begin)))
             group += 1
         return concatenate(parts)
+
+    def read_some(self, users: IntArray) -> Sequences:
+        """The users at these places of the data set's order, which ascend; there must be some."""
+        of_user = np.searchsorted(self._offsets, users, side="right") - 1
+        groups = (int(group) for group in np.unique(of_user))
+        return concatenate([self._group(g).take(users[of_user == g] - int(self._offsets[g])) for g in groups])
 
     def _group(self, group: int) -> Sequences:
         if self._last is None or self._last[0] != group:

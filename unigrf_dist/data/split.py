@@ -21,7 +21,11 @@ SPLITS: tuple[Split, ...] = ("validation", "test")
 EvaluatedSplit = Literal["validation", "test", "day"]
 EVALUATED_SPLITS: tuple[EvaluatedSplit, ...] = (*SPLITS, "day")
 """Beside a data set's own splits, what one appended day brought."""
+TrainTo = Literal["training", "validation", "test"]
+"""The last event that is trained on: of the training events, the validation event, or the test event. Under a
+split in time, of that period."""
 _MIN_EVENTS_TO_HOLD_OUT = 3
+_NOT_TRAINED_ON = {"training": 2, "validation": 1, "test": 0}
 _FROM_THE_END = {"validation": 2, "test": 1}
 
 IntArray = NDArray[np.int64]
@@ -30,8 +34,8 @@ IntArray = NDArray[np.int64]
 class SplitRule(Protocol):
     """Which events are trained on, and which one of a user is predicted; a function of the user's events alone."""
 
-    def num_training_events(self, sequences: Sequences) -> IntArray:
-        """``[U]`` int64, how many events of each user, counted from the oldest, are for training."""
+    def num_training_events(self, sequences: Sequences, to: TrainTo = "training") -> IntArray:
+        """``[U]`` int64, how many events of each user, counted from the oldest, are trained on."""
         ...
 
     def held_out(self, sequences: Sequences, split: Split) -> tuple[IntArray, IntArray]:
@@ -46,8 +50,8 @@ class SplitRule(Protocol):
 class LastEvents:
     """The last event of a user is test, the one before it validation."""
 
-    def num_training_events(self, sequences: Sequences) -> IntArray:
-        return num_training_events(sequences.lengths)
+    def num_training_events(self, sequences: Sequences, to: TrainTo = "training") -> IntArray:
+        return num_training_events(sequences.lengths, to)
 
     def held_out(self, sequences: Sequences, split: Split) -> tuple[IntArray, IntArray]:
         users = np.flatnonzero(has_held_out(sequences.lengths))
@@ -80,8 +84,10 @@ class TimeSplit:
             "test is the first event from then on; users without an earlier event have none"
         )
 
-    def num_training_events(self, sequences: Sequences) -> IntArray:
-        return _events_before(sequences, self.validation_from)
+    def num_training_events(self, sequences: Sequences, to: TrainTo = "training") -> IntArray:
+        if to == "test":
+            return sequences.lengths
+        return _events_before(sequences, self.validation_from if to == "training" else self.test_from)
 
     def held_out(self, sequences: Sequences, split: Split) -> tuple[IntArray, IntArray]:
         start = self.validation_from if split == "validation" else self.test_from
@@ -97,9 +103,9 @@ def has_held_out(num_events: IntArray) -> NDArray[np.bool_]:
     return num_events >= _MIN_EVENTS_TO_HOLD_OUT
 
 
-def num_training_events(num_events: IntArray) -> IntArray:
-    """``[U]`` int64, how many events of each user, counted from the oldest, are for training."""
-    return num_events - 2 * has_held_out(num_events)
+def num_training_events(num_events: IntArray, to: TrainTo = "training") -> IntArray:
+    """``[U]`` int64, how many events of each user, counted from the oldest, are trained on."""
+    return num_events - _NOT_TRAINED_ON[to] * has_held_out(num_events)
 
 
 def held_out_position(num_events: IntArray, split: Split) -> IntArray:

@@ -17,6 +17,7 @@ from unigrf_dist.data.partition import Partition, PartitionReader, runs_of_shard
 from unigrf_dist.data.prefetch import prefetched
 from unigrf_dist.data.rows import RowPlan, Rows
 from unigrf_dist.data.sequences import IntArray
+from unigrf_dist.data.split import TrainTo
 
 # Tells the random streams apart.
 _GROUP_ORDER, _SLICE_ORDER, _ROW_ORDER = 0, 1, 2
@@ -53,6 +54,7 @@ class TrainStream:
         prior_items: whether batches hold the items of the training events before those of the row.
         chunk_context: train on all events, in chunks that begin with so many events of context; None trains on the
             most recent ones alone.
+        train_to: last event of a user that counts as a training event.
 
     Raises:
         ValueError: a size is below 1, ``rank`` is outside ``[0, world_size)``, there are more ranks than
@@ -75,6 +77,7 @@ class TrainStream:
         readers: int = 1,
         prior_items: bool = False,
         chunk_context: int | None = None,
+        train_to: TrainTo = "training",
     ) -> None:
         check_partition(batch_users=global_batch_users, max_events=max_events, rank=rank, world_size=world_size)
         if min(shuffle_users, prefetch, readers) < 1:
@@ -83,7 +86,7 @@ class TrainStream:
         if partitions < world_size:
             raise ValueError(f"partitions must be >= world_size, got {partitions} for {world_size} ranks")
         self._dataset, self._plan = dataset, RowPlan(max_events, chunk_context)
-        self._rows = EpochRows.of(dataset, self._plan)
+        self._rows = EpochRows.of(dataset, self._plan, train_to)
         self._global_rows, self._num_partitions, self._num_rows = global_batch_users, partitions, self._rows.total
         self._seed, self._prefetch, self._readers, self._prior_items = seed, prefetch, readers, prior_items
         self._buffer_rounds = -(-shuffle_users // partitions)
@@ -110,7 +113,7 @@ class TrainStream:
     @property
     def order(self) -> str:
         """What decides the order of ``user_ids``; equal text, equal order."""
-        users = f"seed {self._seed}, {self._num_partitions} partitions of {self._rows.num_users} users"
+        users = f"seed {self._seed}, {self._num_partitions} partitions of {self._dataset.num_users_read} users"
         rows = users if self._plan.one_per_user else f"{users} in {self._num_rows} chunks"
         known = self._dataset.known_days
         return rows if known is None else f"{rows} of what came after day {known}"
@@ -190,7 +193,7 @@ class TrainStream:
     def _read(self, reader: PartitionReader, rows: range) -> list[Rows]:
         found = []
         for sequences, selected in reader.read(rows):
-            trained = self._dataset.split.num_training_events(sequences)
+            trained = self._dataset.split.num_training_events(sequences, self._rows.train_to)
             found.append(Rows.cut(sequences, trained, selected, self._plan, prior=self._prior_items))
         return found
 

@@ -6,7 +6,7 @@ sampled candidates do not order models as the exact ones do (Krichene and Rendle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,29 +14,22 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.config.task_rule import target_behaviours
-from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream
+from unigrf_dist.data import Dataset, EvaluationStream
 from unigrf_dist.data.seen_rule import SeenRule, items_come_again
 from unigrf_dist.data.split import LAST_EVENTS, EvaluatedSplit
+from unigrf_dist.evaluate import user_sums
 from unigrf_dist.evaluate.baselines import MostRecent, Popularity, RepeatLast
 from unigrf_dist.evaluate.bootstrap import LEVEL, Bootstrap
 from unigrf_dist.evaluate.meaningful import marked_by_catalogue
 from unigrf_dist.evaluate.metric import MetricTable
-from unigrf_dist.evaluate.metrics import calibration_bins, ranking_metrics, retrieval_metrics
 from unigrf_dist.evaluate.opponents.fit import Opponents, fit_opponents
 from unigrf_dist.evaluate.opponents.validation_sample import ValidationSample
 from unigrf_dist.evaluate.planted import read_planted_optimum
-from unigrf_dist.evaluate.scorer import (
-    ModelScorer,
-    Scorer,
-    SequenceScorer,
-    UserScores,
-    held_out_behaviours,
-    is_retrieval_user,
-    no_users,
-    target_labels,
-)
-from unigrf_dist.evaluate.seen_words import seen_protocol
+from unigrf_dist.evaluate.scorer import ModelScorer, Precision, Scorer, SequenceScorer
+from unigrf_dist.evaluate.seen_words import sample_protocol, seen_protocol
 from unigrf_dist.evaluate.training_statistics import training_statistics
+from unigrf_dist.evaluate.user_rows import UserRows
+from unigrf_dist.evaluate.user_sums import UserSums
 from unigrf_dist.ranks.collective import Collective
 
 DAY_RULE = "per user of the day: its first event of the day that has one before it"
@@ -50,13 +43,13 @@ class EvaluationResult:
 
     Attributes:
         split: ``validation``, ``test`` or ``day``.
-        num_users: users evaluated: all that have a held-out event.
+        num_users: users evaluated: those that have a held-out event, all or a sample.
         protocol: how it was measured, in plain values.
         model: metrics of the model.
         baselines: metrics of each baseline and opponent by its name; empty if not asked for. Some only retrieve,
             some only rank events: what they don't do is empty.
         planted_optimum: best possible metrics of synthetic data, over all events; None elsewhere, and where
-            retrieval is measured on chosen events or the split is another one.
+            retrieval is measured on chosen events or users, or the split is another one.
         settings: what was picked on validation for each opponent, by its name.
         skipped: why an opponent was left out, by its name.
     """
@@ -86,6 +79,8 @@ def evaluate(
     world_size: int,
     targets: str | None = None,
     seen: SeenRule = "exclude",
+    users: int | None = None,
+    precision: Precision = "exact",
     bootstrap_samples: int = 1000,
     comparisons: bool = False,
     on_progress: Progress | None = None,
@@ -104,6 +99,8 @@ def evaluate(
         targets: rule of the held-out events that retrieval is measured on; ranking is measured on all. None for
             all.
         seen: which items leave the ranking. Users whose held-out item is among them are no users of retrieval.
+        users: about so many users are evaluated, drawn by a hash of their ids; None for all.
+        precision: how the model's scores of the catalogue are computed.
         bootstrap_samples: resamples of the users for the confidence intervals; 0 leaves them out.
         comparisons: also evaluate the baselines and opponents, and read the planted optimum.
         on_progress: told after every batch.
@@ -112,7 +109,8 @@ def evaluate(
         UserError: the data or the model can't be evaluated.
         RuntimeError: users were lost or counted twice between the ranks.
     """
-    scorers: dict[str, Scorer] = {"model": ModelScorer(scorer)}
+    model = ModelScorer(scorer, precision)
+    scorers: dict[str, Scorer] = {"model": model}
     is_target = torch.tensor(target_behaviours(targets, dataset.manifest.behaviours))
     share: dict[str, Any] = {
         "batch_users": batch_users,
@@ -135,34 +133,44 @@ def evaluate(
             statistics,
             scorer.task_labels,
             sample,
-            num_users=dataset.num_users,
+            num_users=dataset.num_users if users is None else min(users, dataset.num_users),
             rank=rank,
             world_size=world_size,
             all_live=live is None,
         )
         scorers.update(opponents.scorers)
-    stream = EvaluationStream(dataset, split=split, **share)
-    rows = _Rows(list(scorers), scorer.task_labels, is_target)
+    stream = EvaluationStream(dataset, split=split, users=users, **share)
+    asked_for = dataset.num_users_read if users is None else min(users, dataset.num_users_read)
+    streamed = asked_for > user_sums.MOST_ROWS
+    rows = (UserSums if streamed else UserRows)(list(scorers), scorer.task_labels, is_target)
     for done, batch in enumerate(stream, start=1):
         rows.add(batch, {name: scorer.score_users(batch) for name, scorer in scorers.items()})
         if on_progress is not None:
             on_progress(done, len(stream))
     # How many users come back on a day with a history is not known before they are read.
-    expected = None if split == "day" else dataset.num_held_out(split)
+    everyone = dataset.num_users_read if split == "day" else dataset.num_held_out(split)
+    sampled = asked_for < dataset.num_users_read
     told_apart = come_again and seen != "exclude"
+    dropped = int(Collective().sum(torch.tensor(stream.num_dropped)))
+    expected = stream.num_users - dropped if sampled or split == "day" else everyone
     tables = rows.metric_tables(scorer.task_names, expected, Bootstrap(bootstrap_samples), told_apart=told_apart)
     tables = {name: _marked(table, dataset.num_items) for name, table in tables.items()}
+    # The optimum is that of all users and events.
+    whole = comparisons and targets is None and not sampled
     return EvaluationResult(
         split=split,
-        num_users=rows.num_users,
+        num_users=expected,
         protocol={
-            **_protocol(dataset, max_events, bootstrap_samples, targets, live),
+            **_protocol(dataset, max_events, 0 if streamed else bootstrap_samples, targets, live),
             **({"split_rule": DAY_RULE} if split == "day" else {}),
             **seen_protocol(dataset.manifest, seen, rows.num_removed),
+            **(sample_protocol(expected, everyone) if sampled else {}),
+            **({"precision": _fast_words(model)} if precision == "fast" else {}),
+            **({"streamed": user_sums.STREAMED_WORDS} if streamed else {}),
         },
         model=tables.pop("model"),
         baselines=tables,
-        planted_optimum=_planted_optimum(dataset, split) if comparisons and targets is None else None,
+        planted_optimum=_planted_optimum(dataset, split) if whole else None,
         settings=opponents.settings,
         skipped=opponents.skipped,
     )
@@ -178,89 +186,6 @@ def _marked(table: MetricTable, num_items: int) -> MetricTable:
     return replace(table, retrieval=marked_by_catalogue(table.retrieval, num_items), retrieval_of=groups)
 
 
-class _Rows:
-    """One row per user and scorer, collected batch by batch.
-
-    Args:
-        names: names of the scorers.
-        task_labels: ``[num_behaviours, A]`` label of every behaviour code, NaN where it has none.
-        is_target: ``[num_behaviours]`` bool, whether retrieval is measured on held-out events of each code.
-    """
-
-    def __init__(self, names: list[str], task_labels: Tensor, is_target: Tensor) -> None:
-        self._task_labels, self._is_target = task_labels, is_target
-        nobody = no_users(task_labels.shape[1])
-        no_integers, no_rows = torch.zeros(0, dtype=torch.int64), torch.zeros(0, task_labels.shape[1])
-        self._user_ids, self._labels = [no_integers], [no_rows.double()]
-        self._groups = [torch.zeros(0, 3, dtype=torch.bool)]
-        self.num_removed = self.num_users = 0
-        self._scores: dict[str, list[UserScores]] = {name: [nobody] for name in names}
-
-    def add(self, batch: EvaluationBatch, scores: dict[str, UserScores]) -> None:
-        self._user_ids.append(batch.batch.user_ids)
-        self._labels.append(target_labels(batch.batch, self._task_labels))
-        found, repeats = is_retrieval_user(batch, self._is_target), batch.target_repeats
-        removed = self._is_target[held_out_behaviours(batch.batch)] & batch.target_removed
-        self._groups.append(torch.stack([found, repeats, removed], dim=1))
-        for name, of_scorer in scores.items():
-            self._scores[name].append(of_scorer)
-
-    def metric_tables(
-        self, task_names: list[str], expected: int | None, bootstrap: Bootstrap, *, told_apart: bool
-    ) -> dict[str, MetricTable]:
-        """Metrics over the rows of all ranks, in the order of user ids; collective.
-
-        Args:
-            task_names: ``A`` names of ranking tasks.
-            expected: users that there must be; None where nobody knows.
-            bootstrap: how the confidence intervals are made.
-            told_apart: also measure retrieval on new and on repeated targets alone.
-        """
-        user_ids, order = _gathered(self._user_ids).sort()
-        self.num_users = user_ids.numel()
-        expected = self.num_users if expected is None else expected
-        if self.num_users != expected or user_ids.unique().numel() != expected:
-            raise RuntimeError(
-                f"evaluated {user_ids.numel()} users, {user_ids.unique().numel()} different ones, "
-                f"but {expected} have a held-out event"
-            )
-        labels = _gathered(self._labels)[order]
-        found, repeats, removed = _gathered(self._groups)[order].unbind(1)
-        self.num_removed = int(removed.sum())
-        groups = {"new": found & ~repeats, "repeated": found & repeats} if told_apart else {}
-        tables = {}
-        for name, scores in self._scores.items():
-            ranks = _gathered_scores([each.ranks for each in scores])
-            logits = _gathered_scores([each.logits for each in scores])
-            columns = (
-                {}
-                if logits is None
-                else {task: (logits[order, a], labels[:, a]) for a, task in enumerate(task_names)}
-            )
-            tables[name] = MetricTable(
-                {} if ranks is None else retrieval_metrics(ranks[order][found], bootstrap),
-                {task: ranking_metrics(*column, bootstrap) for task, column in columns.items()},
-                {task: calibration_bins(*column) for task, column in columns.items()},
-                {
-                    group: retrieval_metrics(ranks[order][members], bootstrap)
-                    for group, members in groups.items()
-                    if ranks is not None
-                },
-            )
-        return tables
-
-
-def _gathered_scores(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """Scores of all ranks; None of a scorer that has none of this kind, which every batch of it says."""
-    if parts[-1] is None:
-        return None
-    return _gathered([part for part in parts if part is not None])
-
-
-def _gathered(parts: list[Tensor]) -> Tensor:
-    return torch.cat(Collective().gather_rows(torch.cat(parts)))
-
-
 def _protocol(
     dataset: Dataset, max_events: int, bootstrap_samples: int, targets: str | None, live: Tensor | None
 ) -> dict[str, Any]:
@@ -274,3 +199,10 @@ def _protocol(
         "bootstrap_samples": bootstrap_samples,
         "confidence_level": LEVEL if bootstrap_samples else None,
     }
+
+
+def _fast_words(model: ModelScorer) -> str:
+    ranks = Collective()
+    largest = int(ranks.maximum(torch.tensor(model.largest_difference)))
+    compared = int(ranks.sum(torch.tensor(model.num_compared)))
+    return f"scores in fp32: ranks of the first {compared:,} users differ from exact ones by {largest:,} at most"

@@ -30,6 +30,10 @@ class LiveCatalogue:
         self._item_of_row[row_of_item[live]] = live
         self._live_rows = self._item_of_row != NOTHING
 
+    def fast(self) -> LiveCatalogue:
+        """As ``ShardedCatalogue.fast``."""
+        return LiveCatalogue(self._catalogue.fast(), self._row_of_item)
+
     def target_ranks(
         self, queries: Tensor, target_ids: Tensor, seen_item_ids: Tensor, seen_offsets: Tensor
     ) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -58,24 +58,41 @@ class Scorer(Protocol):
         ...
 
 
+Precision = Literal["exact", "fast"]
+_BATCHES_COMPARED = 2
+
+
 class ModelScorer:
     """A trained model.
 
     Args:
         scorer: the model; its weights must not change while this object is in use.
+        precision: ``exact`` scores items in fixed point, ``fast`` by the device's own fp32 matrix product; the
+            ranks of the first batches are then compared with the exact ones.
+
+    Attributes:
+        largest_difference: largest difference of a rank to the exact one on this rank's first batches.
+        num_compared: users of these.
     """
 
-    def __init__(self, scorer: SequenceScorer) -> None:
-        self._scorer, self._catalogue = scorer, scorer.catalogue()
+    def __init__(self, scorer: SequenceScorer, precision: Precision = "exact") -> None:
+        self._scorer, self._exact = scorer, scorer.catalogue()
+        self._catalogue = self._exact if precision == "exact" else self._exact.fast()
+        self._to_compare = 0 if precision == "exact" else _BATCHES_COMPARED
+        self.largest_difference = self.num_compared = 0
 
     def score_users(self, batch: EvaluationBatch) -> UserScores:
         scores = self._scorer.score(batch.batch)
         if not bool(scores.valid.all()):
             users = batch.batch.user_ids[~scores.valid.cpu()].tolist()
             raise ValueError(f"users {users[:5]} have no event before the held-out one; the split keeps two")
-        ranks = self._catalogue.target_ranks(
-            scores.queries, target_items(batch.batch), batch.seen_item_ids, batch.seen_offsets
-        )
+        wanted = (scores.queries, target_items(batch.batch), batch.seen_item_ids, batch.seen_offsets)
+        ranks = self._catalogue.target_ranks(*wanted)
+        if self._to_compare:
+            self._to_compare -= 1
+            differences = (ranks - self._exact.target_ranks(*wanted)).abs().tolist()
+            self.largest_difference = max([self.largest_difference, *differences])
+            self.num_compared += len(differences)
         return UserScores(ranks.cpu(), scores.ranking_logits.detach().cpu().double())
 
 

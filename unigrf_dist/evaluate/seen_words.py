@@ -1,4 +1,4 @@
-"""What a table says about items that users had met before."""
+"""What a table says about the users that were evaluated, and about items that they had met before."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def seen_protocol(manifest: Manifest, seen: SeenRule, num_removed: int) -> dict[
     if items_come_again(manifest):
         protocol["repeats"] = f"{share_of_repeats(manifest):.0%} of the events repeat an item"
     return protocol
+
+
+def sample_protocol(num_users: int, everyone: int) -> dict[str, Any]:
+    """Entries of the protocol where some users were evaluated.
+
+    Args:
+        num_users: users that were.
+        everyone: users that could have been.
+    """
+    words = f"{num_users:,} of {everyone:,} users, drawn by a hash of their ids"
+    return {"sample": words, "users_to_evaluate": everyone}

@@ -5,6 +5,7 @@ Legend: ``Q`` queries of all ranks, ``D`` width, ``C`` items of a chunk.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,14 @@ class ShardedScores:
         self.split_by_columns = self._check_cover()
         self._divisors: list[Tensor] | None = None
         self._unit = 1.0
+        self._score = _scores
+        self._vectors: Callable[[Tensor, Tensor], Tensor] = to_fixed_point
+
+    def fast(self) -> ShardedScores:
+        """The same in fp32 with the device's own matrix product: scores then depend on how the sum is cut."""
+        other = copy.copy(self)
+        other._score, other._vectors = _fp32_scores, _fp32_vectors
+        return other
 
     def unit(self, device: torch.device) -> float:
         """What a fixed-point item of length 1 stands for: 1, or without normalisation the greatest length."""
@@ -95,7 +104,7 @@ class ShardedScores:
             return
         for part, divisor in zip(self._parts, divisors, strict=True):
             for first in range(part.first, part.last, size):
-                yield first, _scores(queries, part, divisor, first, min(first + size, part.last))
+                yield first, self._score(queries, part, divisor, first, min(first + size, part.last))
 
     def of_items(self, queries: Tensor, item_ids: Tensor) -> Tensor:
         """``[Q]`` float64, the score of one item per query, equal to the last bit to that in ``chunks``."""
@@ -103,8 +112,8 @@ class ShardedScores:
         for part, divisor in zip(self._parts, self._row_divisors(queries.device), strict=True):
             here = ((item_ids >= part.first) & (item_ids < part.last)).nonzero()[:, 0]
             rows = item_ids[here] - part.first
-            items = to_fixed_point(part.weight[rows], divisor[rows])
-            scores[here] += (queries[here, part.columns] * items).sum(1)
+            items = self._vectors(part.weight[rows], divisor[rows])
+            scores[here] += (queries[here, part.columns].to(items) * items).sum(1).to(scores)
         return self._ranks.sum(scores)
 
     def _summed(self, queries: Tensor, first: int, last: int) -> Tensor:
@@ -112,7 +121,7 @@ class ShardedScores:
         for part, divisor in zip(self._parts, self._row_divisors(queries.device), strict=True):
             low, high = max(first, part.first), min(last, part.last)
             if low < high:
-                scores[:, low - first : high - first] += _scores(queries, part, divisor, low, high)
+                scores[:, low - first : high - first] += self._score(queries, part, divisor, low, high)
         return self._ranks.sum(scores)
 
     def _row_divisors(self, device: torch.device) -> list[Tensor]:
@@ -175,6 +184,16 @@ class ShardedScores:
 def _without_padding(shard: TableShard, dim: int) -> _Part:
     width = max(0, min(shard.weight.shape[1], dim - shard.column_offset))
     return _Part(shard.row_offset, shard.column_offset, shard.weight.detach()[:, :width])
+
+
+def _fp32_vectors(weight: Tensor, divisor: Tensor) -> Tensor:
+    return weight.float() / divisor.float()[:, None]
+
+
+def _fp32_scores(queries: Tensor, part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
+    rows = slice(first - part.first, last - part.first)
+    products = queries[:, part.columns].float() @ part.weight[rows].float().T
+    return products.div_(divisor[rows].float())
 
 
 def _scores(queries: Tensor, part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from unigrf_dist.evaluate.evaluator import EvaluationResult
 from unigrf_dist.evaluate.metric import Metric
+from unigrf_dist.evaluate.model_words import model_sentences
 from unigrf_dist.evaluate.verdict import BASELINE_TITLES, below, left_out
 
 SIMPLE_BASELINES = ("popularity", "most_recent", "repeat_last")
@@ -129,9 +130,8 @@ def _caption(result: EvaluationResult) -> str:
     protocol = result.protocol
     lines = [f"all {protocol['candidates']:,} items are candidates, {protocol['seen_items']}"]
     lines += [protocol["repeats"]] if "repeats" in protocol else []
-    if "query_time_visible" in protocol:
-        visible = "visible" if protocol["query_time_visible"] else "not visible"
-        lines.append(f"time of the query {visible} to the model")
+    lines += [protocol[key] for key in ("sample", "precision", "streamed") if key in protocol]
+    lines += model_sentences(protocol)
     undefined: dict[str, list[str]] = {}
     for section in _sections(result, []):
         for name, metric in section.model.items():

@@ -45,8 +45,10 @@ def launch_evaluation(
     from unigrf_dist.data import configured_dataset
     from unigrf_dist.data.days import only_day
     from unigrf_dist.ranks.launch import launch, repeated
-    from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
+    from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_trained_on, run_config
 
+    if day is None:
+        refuse_trained_on(run, split)
     run_config(run)
     arguments = ["--run", str(run), "--split", split, "--checkpoint", checkpoint, *repeated("--set", overrides)]
     if day is not None:
@@ -74,8 +76,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.ranks.announce import announce_once
     from unigrf_dist.ranks.progress import reached
     from unigrf_dist.ranks.runtime import start
-    from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
+    from unigrf_dist.train.run_folder import CONFIG_FILE, refuse_trained_on, run_config
 
+    if arguments.day is None:
+        refuse_trained_on(arguments.run, arguments.split)
     run_config(arguments.run)  # its error names the run, not a file that is missing
     config = load_config(arguments.run / CONFIG_FILE, arguments.set)
     runtime = start(config.train.timeout_seconds, announce_once, stacks=arguments.run / "stacks")
@@ -88,6 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.evaluate.metrics_file import write_metrics
+    from unigrf_dist.evaluate.model_words import of_model
     from unigrf_dist.evaluate.table import opponents_table, result_table
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
@@ -121,13 +126,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             world_size=runtime.world_size,
             targets=config.objective.retrieval.targets,
             seen=parts.config.evaluate.seen or "exclude",
+            users=config.evaluate.users,
+            precision=config.evaluate.precision,
             bootstrap_samples=config.evaluate.bootstrap_samples,
             comparisons=day is None,
             on_progress=on_progress,
         )
-    visible = {"query_time_visible": config.model.query_time_visible}
     named = result.split if day is None else f"day {day}"
-    result = replace(result, split=named, protocol={**result.protocol, **visible})
+    result = replace(result, split=named, protocol={**result.protocol, **of_model(config)})
     if runtime.is_main:
         file = write_metrics(arguments.run, result, checkpoint=name, step=state.step, data=parts.dataset.path)
         console.print(result_table(result))

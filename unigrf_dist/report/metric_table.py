@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unigrf_dist.evaluate.model_words import model_sentences
 from unigrf_dist.evaluate.verdict import BASELINE_TITLES, below, left_out
 from unigrf_dist.report.run_data import RunData
 from unigrf_dist.report.words import DASH, Missing, evaluate_command, metric_name, number
@@ -113,9 +114,8 @@ def protocol_words(record: Record) -> str:
     if "candidates" in protocol:
         words.append(f"all {protocol['candidates']:,} items are candidates, {protocol.get('seen_items', '')}")
     words += [protocol["repeats"]] if "repeats" in protocol else []
-    if "query_time_visible" in protocol:
-        sees = "sees" if protocol["query_time_visible"] else "does not see"
-        words.append(f"the model {sees} the time of the query")
+    words += [protocol[key] for key in ("sample", "precision", "streamed") if key in protocol]
+    words += model_sentences(protocol)
     return "; ".join(words) + "."
 
 

@@ -16,7 +16,7 @@ from unigrf_dist.phases import Phases
 from unigrf_dist.serve.blend_file import chosen_blend
 from unigrf_dist.serve.dense_tables import ITEM, DenseTables, empty_tables
 from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
-from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, StoredFile, read_blocks, verify
+from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, StoredFile, as_average, read_blocks, verify
 from unigrf_dist.train.checkpoints.folders import CheckpointFolders
 from unigrf_dist.train.checkpoints.index import read_index, refuse_other_model
 from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
@@ -67,7 +67,8 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
             for name, parameter in model.named_parameters()
         ]
         rows = [Block(f"table/{n}/weight", 0, 0, w.shape[1], w) for n, w in tables.weights.items()]
-        read_blocks(place, files, [*parameters, *rows])
+        names = {block.name for file in files for block in file.blocks}
+        read_blocks(place, files, as_average([*parameters, *rows], names))
         if capacity is not None:
             tables = _by_item(tables, place, files, dataset.num_items)
     except (DamagedError, KeyError, TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ number of ranks. All functions are collective: call them on every rank.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import deepspeed
@@ -58,6 +59,50 @@ def write_dense_state(engine: Any, state: DenseState, *, step: int) -> None:
         moments["step"] = torch.full_like(torch.as_tensor(moments["step"], dtype=torch.float32), step)
 
 
+def read_weights(engine: Any) -> dict[str, Tensor]:
+    """``{parameter: weight}``, fp32 copies of what the optimizer updates, whole on every rank."""
+    _ensure_moments(engine)
+    return {
+        name: (safe_get_full_fp32_param(p) if _stage(engine) else p.data).detach().float().clone()
+        for name, p in engine.module.named_parameters()
+    }
+
+
+def write_updated_weights(engine: Any, weights: dict[str, Tensor]) -> None:
+    """Lay out ``weights`` where the optimizer updates them, and leave the copy that the forward reads as it is."""
+    _ensure_moments(engine)
+    for name, parameter in engine.module.named_parameters():
+        value = weights[name].to(parameter.device)
+        if _stage(engine) == 0:
+            parameter.data.copy_(value)
+        elif _stage(engine) == 3:
+            safe_set_local_fp32_param(parameter, _own_part(parameter, value))
+        else:
+            safe_set_full_fp32_param(parameter, value)
+
+
+def forward_weights(engine: Any) -> dict[str, Tensor]:
+    """Whole copies of the weights that the forward reads, in their own precision."""
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        with _whole(engine, parameter):
+            weights[name] = parameter.data.clone()
+    return weights
+
+
+def write_forward_weights(engine: Any, weights: dict[str, Tensor]) -> None:
+    """Change what the forward reads; under ZeRO what the optimizer updates stays."""
+    for name, parameter in engine.module.named_parameters():
+        with _whole(engine, parameter, changed=True):
+            parameter.data.copy_(weights[name].view_as(parameter))
+
+
+def _whole(engine: Any, parameter: nn.Parameter, *, changed: bool = False) -> AbstractContextManager[Any]:
+    if _stage(engine) < 3:
+        return nullcontext()
+    return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0 if changed else None)
+
+
 def parameter_shape(parameter: nn.Parameter) -> tuple[int, ...]:
     """The whole parameter's shape; under ZeRO-3 the tensor itself is empty between uses."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
@@ -75,7 +120,7 @@ def _base_optimizer(engine: Any) -> torch.optim.Optimizer:
 def _ensure_moments(engine: Any) -> None:
     """Create Adam's state where no step has been taken yet: getters and setters need it."""
     zero, base = engine.optimizer, _base_optimizer(engine)
-    for flat in _updated_tensors(engine):
+    for flat in updated_tensors(engine):
         if not base.state.get(flat):
             base.state[flat] = {
                 "step": torch.zeros((), dtype=torch.float32),
@@ -88,7 +133,7 @@ def _ensure_moments(engine: Any) -> None:
         zero._lazy_init_hp_params_optimizer_state()
 
 
-def _updated_tensors(engine: Any) -> list[Tensor]:
+def updated_tensors(engine: Any) -> list[Tensor]:
     """What the base optimizer updates: flat partitions under ZeRO, the parameters themselves without."""
     if _stage(engine) == 0:
         return [p for group in _base_optimizer(engine).param_groups for p in group["params"]]
@@ -122,17 +167,17 @@ def _write_sharded(parameter: nn.Parameter, values: dict[str, Tensor]) -> None:
     parameter.data.copy_(values["weight"])
 
 
-def _write_partitioned(parameter: Any, values: dict[str, Tensor]) -> None:
+def _own_part(parameter: Any, value: Tensor) -> Tensor:
     # The full setters fail where a size does not divide by the world size: pad, and set this rank's slice.
     rank, world_size = dist.get_rank(), dist.get_world_size()
     share = -(-parameter.ds_numel // world_size)
+    padded = torch.nn.functional.pad(value.flatten(), (0, share * world_size - value.numel()))
+    return padded[rank * share : (rank + 1) * share].clone()
 
-    def mine(value: Tensor) -> Tensor:
-        padded = torch.nn.functional.pad(value.flatten(), (0, share * world_size - value.numel()))
-        return padded[rank * share : (rank + 1) * share].clone()
 
-    safe_set_local_fp32_param(parameter, mine(values["weight"]))
+def _write_partitioned(parameter: Any, values: dict[str, Tensor]) -> None:
+    safe_set_local_fp32_param(parameter, _own_part(parameter, values["weight"]))
     for key in MOMENTS:
-        safe_set_local_optimizer_state(parameter, mine(values[key]), key)
+        safe_set_local_optimizer_state(parameter, _own_part(parameter, values[key]), key)
     with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
         parameter.data.copy_(values["weight"].view_as(parameter))

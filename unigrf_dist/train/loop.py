@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from unigrf_dist.data import Dataset, TrainStream
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
-from unigrf_dist.evaluate.evaluator import evaluate
+from unigrf_dist.evaluate.evaluator import EvaluationResult, evaluate
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
@@ -21,6 +22,7 @@ from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.progress import reached
 from unigrf_dist.ranks.stop import StopRequest
+from unigrf_dist.train.average import AveragedWeights
 from unigrf_dist.train.build import Parts
 from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 from unigrf_dist.train.checkpoints.state import TrainState
@@ -74,6 +76,7 @@ def build_stream(parts: Parts, dataset: Dataset | None = None) -> TrainStream:
         readers=config.data.readers,
         prior_items=needs_prior_items(config),
         chunk_context=config.data.context_of_chunks,
+        train_to=config.data.train_to,
     )
 
 
@@ -105,6 +108,8 @@ class Trainer:
         self.stream = build_stream(parts, dataset)
         self.step = build_step(parts, self.stream)
         self.selection = Selection(self.config)
+        of_average = self.config.train.average
+        self._average = None if of_average is None else AveragedWeights(of_average, parts.engine, parts.table)
         self.checkpoints = Checkpoints(
             run,
             parts.engine,
@@ -113,6 +118,7 @@ class Trainer:
             keep=self.config.train.keep_checkpoints,
             vocabularies=Vocabularies.of(parts.dataset),
             order=self.stream.order,
+            average=self._average,
         )
         self.state = self._resumed(announce) if resume else self._begun()
         self.reporter = Reporter(
@@ -188,6 +194,8 @@ class Trainer:
         self._non_finite.note(self.state.step, batch, outcome)
         self.state.step += 1
         self.state.step_in_epoch += 1
+        if self._average is not None:
+            self._average.update(self.state.step)
         return outcome
 
     def _between_steps(self, told: Signals | None) -> None:
@@ -199,7 +207,7 @@ class Trainer:
             self._or_warn(self.checkpoints.complete)
         told = told or Signals()
         best = False
-        if told.validate or self._validate_every.at(step=self.state.step):
+        if told.validate or self._validate_every.at(step=self.state.step) or self._steps_done:
             best = self._validate()
             self._early = self._early_stop()
         if self._early:
@@ -211,7 +219,7 @@ class Trainer:
         """Validate and save where due."""
         self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
         step, epoch = self.state.step, self.state.epoch
-        last, best = epoch == self.config.train.epochs, False
+        last, best = epoch == self.config.train.epochs or self._steps_done, False
         if last or self._validate_every.at(step=step, epoch=epoch):
             best = self._validate()
             self._early = self._early_stop()
@@ -223,14 +231,39 @@ class Trainer:
 
     def _early_stop(self) -> str:
         """Why training should end before its last epoch; empty if it should not."""
+        if self._steps_done and self.state.epoch < self.config.train.epochs:
+            return f"train.stop_after_steps = {self.config.train.stop_after_steps}"
         if not self.selection.exhausted(self.state):
             return ""
         return f"no better {self.selection.metric} in {self.config.train.selection.patience} validation(s)"
 
+    @property
+    def _steps_done(self) -> bool:
+        end = self.config.train.stop_after_steps
+        return end is not None and self.state.step >= end
+
     def _validate(self) -> bool:
+        """Whether this is the best model so far; without validation events that is the last one."""
+        if self.config.data.train_to != "training":
+            return self._steps_done or self.state.epoch == self.config.train.epochs
         self._non_finite.settle()
         reached(f"validation after step {self.state.step}")
-        result = evaluate(
+        with self._evaluated_weights():
+            result = self._evaluated()
+        best = self.selection.note(self.state, result.model)
+        epochs = self.state.epoch + self.state.step_in_epoch / self.stream.steps_per_epoch
+        self.reporter.validation(self.state.step, epochs, result.metrics(), best=best)
+        self._validate_clock.restart()
+        self._previous = None
+        self.reporter.restart_clock()
+        return best
+
+    def _evaluated_weights(self) -> AbstractContextManager[None]:
+        """Within it the model computes with what is evaluated: the average, where there is one."""
+        return nullcontext() if self._average is None else self._average.in_use()
+
+    def _evaluated(self) -> EvaluationResult:
+        return evaluate(
             self.parts.scorer,
             self.parts.dataset,
             split="validation",
@@ -240,16 +273,11 @@ class Trainer:
             world_size=self.runtime.world_size,
             targets=self.config.objective.retrieval.targets,
             seen=self.config.evaluate.seen or "exclude",
+            users=self.config.evaluate.users,
+            precision=self.config.evaluate.precision,
             bootstrap_samples=0,
             on_progress=lambda done, _total: reached(f"validation after step {self.state.step}, batch {done}"),
         )
-        best = self.selection.note(self.state, result.model)
-        epochs = self.state.epoch + self.state.step_in_epoch / self.stream.steps_per_epoch
-        self.reporter.validation(self.state.step, epochs, result.metrics(), best=best)
-        self._validate_clock.restart()
-        self._previous = None
-        self.reporter.restart_clock()
-        return best
 
     def _save_now(self, *, best: bool = False) -> None:
         """Save, and wait until it is on the disk."""

@@ -13,7 +13,7 @@ from unigrf_dist.config.cadence import Cadence
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.days import as_of, only_day
 from unigrf_dist.errors import UserError
-from unigrf_dist.evaluate.evaluator import evaluate
+from unigrf_dist.evaluate.evaluator import EvaluationResult, evaluate
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.progress import reached
 from unigrf_dist.train.build import Parts
@@ -56,7 +56,9 @@ def next_day(config: Config, dataset: Dataset, run: Path) -> int:
     state = stored_state(run)
     if state is None:
         raise UserError(f"{run}: has no checkpoint yet; train it without --new-data first")
-    if state.epoch < config.train.epochs and not Selection(config).exhausted(state):
+    end = config.train.stop_after_steps
+    ended = state.epoch >= config.train.epochs or (end is not None and state.step >= end)
+    if not ended and not Selection(config).exhausted(state):
         raise UserError(
             f"{run}: stopped in epoch {state.epoch + 1} of {config.train.epochs}; resume it without --new-data "
             "first, it goes on with the data that it knows"
@@ -76,6 +78,11 @@ def _refuse_unfit_for_days(config: Config) -> None:
         raise UserError(
             "--new-data: a day is trained on up to the last two events of each user, but data.split.kind is time, "
             "which ends training at one moment; train the run with data.split.kind: last"
+        )
+    if config.data.train_to != "training":
+        raise UserError(
+            f"--new-data: data.train_to is {config.data.train_to}, so the run knows events that a day would train "
+            "on again; go on with the run that it is a refit of"
         )
     if config.data.chunks == "all":
         raise UserError(
@@ -156,7 +163,13 @@ class DayTrainer(Trainer):
 
     def _evaluate_day(self) -> None:
         reached(f"evaluation of day {self._day}")
-        result = evaluate(
+        with self._evaluated_weights():
+            result = self._evaluated_day()
+        self.reporter.new_day(self._day, self.state.step, result.num_users, result.metrics())
+        self.reporter.restart_clock()
+
+    def _evaluated_day(self) -> EvaluationResult:
+        return evaluate(
             self.parts.scorer,
             self._data,
             split="day",
@@ -166,11 +179,15 @@ class DayTrainer(Trainer):
             world_size=self.runtime.world_size,
             targets=self.config.objective.retrieval.targets,
             seen=self.config.evaluate.seen or "exclude",
+            users=self.config.evaluate.users,
+            precision=self.config.evaluate.precision,
             bootstrap_samples=0,
             on_progress=lambda done, _total: reached(f"evaluation of day {self._day}, batch {done}"),
         )
-        self.reporter.new_day(self._day, self.state.step, result.num_users, result.metrics())
-        self.reporter.restart_clock()
+
+    @property
+    def _steps_done(self) -> bool:
+        return False  # they are those of the first training
 
     @property
     def _pass(self) -> int:

@@ -91,3 +91,11 @@ def run_config(run: Path) -> Config:
             f"{run}: no run here ({CONFIG_FILE} is missing); give the folder that `unigrf train` wrote"
         )
     return load_config(run / CONFIG_FILE)
+
+
+def refuse_trained_on(run: Path, split: str) -> None:
+    """Raise UserError where the run was trained on the events of ``split``, or is no run."""
+    trained_to = run_config(run).data.train_to
+    if trained_to == "test" or trained_to == split:
+        hint = "; --split test is left" if trained_to == "validation" else ": it is for deployment"
+        raise UserError(f"{run}: trained on the {split} events (data.train_to: {trained_to}){hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unigrf_dist.data import Dataset, EvaluationBatch, EvaluationStream, JaggedBatch
+from unigrf_dist.data import Dataset, EvaluationStream
 from unigrf_dist.data.seen_rule import SeenRule
 from unigrf_dist.evaluate.opponents.item_to_item import ItemToItem
 from unigrf_dist.evaluate.opponents.search import Family, climb
@@ -17,8 +17,6 @@ MOST_USERS = 3_000
 """About so many users pick the settings, drawn by a hash of the user's id; all, where there are fewer."""
 
 _CUTOFF = 10
-# Knuth's multiplicative hash: neighbouring ids are spread evenly.
-_HASH_FACTOR, _HASH_RANGE = 2_654_435_761, 1 << 32
 
 
 class ValidationSample:
@@ -45,6 +43,7 @@ class ValidationSample:
         world_size: int,
         seen: SeenRule,
     ) -> None:
+        held_out = dataset.num_held_out("validation")
         stream = EvaluationStream(
             dataset,
             split="validation",
@@ -53,10 +52,10 @@ class ValidationSample:
             rank=rank,
             world_size=world_size,
             seen=seen,
+            # Of all users, of whom some have no validation event.
+            users=dataset.num_users * MOST_USERS // max(held_out, MOST_USERS),
         )
-        held_out = dataset.num_held_out("validation")
-        below = _HASH_RANGE * MOST_USERS // max(held_out, MOST_USERS)
-        self.batches = [_of_users(batch, _hash(batch.batch.user_ids) < below) for batch in stream]
+        self.batches = list(stream)
         self._is_target = is_target
 
     def best(self, family: Family) -> tuple[ItemToItem, str]:
@@ -79,28 +78,3 @@ class ValidationSample:
         # Counts are summed over ranks and not gains: integers have no order of summation.
         hits = Collective().sum(hits)[1 : _CUTOFF + 1]
         return float((hits / torch.arange(2.0, _CUTOFF + 2, dtype=torch.float64).log2()).sum())
-
-
-def _hash(user_ids: Tensor) -> Tensor:
-    # Ids of 31 bits and more would leave int64 in the product.
-    return (user_ids % (1 << 30)) * _HASH_FACTOR % _HASH_RANGE
-
-
-def _of_users(batch: EvaluationBatch, kept: Tensor) -> EvaluationBatch:
-    events = batch.batch
-    here = kept[events.user_indices]
-    seen = kept.repeat_interleave(batch.seen_offsets.diff())
-    some = JaggedBatch(
-        events.item_ids[here],
-        events.behaviours[here],
-        events.timestamps[here],
-        _offsets(events.lengths[kept]),
-        events.user_ids[kept],
-    )
-    return EvaluationBatch(
-        some, batch.seen_item_ids[seen], _offsets(batch.seen_offsets.diff()[kept]), batch.target_repeats[kept]
-    )
-
-
-def _offsets(lengths: Tensor) -> Tensor:
-    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])

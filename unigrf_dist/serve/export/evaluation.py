@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.data.seen_rule import seen_rule
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.evaluate.live_catalogue import LiveCatalogue
+from unigrf_dist.evaluate.model_words import of_model
 from unigrf_dist.model.table_shard import TableShard
 from unigrf_dist.model.unigrf import SequenceScores
 from unigrf_dist.serve.loaded import LoadedRun
@@ -63,11 +65,13 @@ def evaluated(run: LoadedRun) -> dict[str, Any]:
         rank=0,
         world_size=1,
         targets=run.config.objective.retrieval.targets,
+        seen=seen_rule(run.config.evaluate.seen, run.dataset.manifest),
+        users=run.config.evaluate.users,
         bootstrap_samples=run.config.evaluate.bootstrap_samples,
     )
     return {
         "checkpoint": run.checkpoint,
         "num_users": result.num_users,
-        "protocol": result.protocol,
+        "protocol": {**result.protocol, **of_model(run.config)},
         "model": result.model.to_dict(),
     }

@@ -28,6 +28,7 @@ from unigrf_dist.serve.export.formats import refuse_unwritable, write_formats
 from unigrf_dist.serve.export.weights import save_tensors
 from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
 from unigrf_dist.serve.loading import load_run
+from unigrf_dist.train.run_folder import refuse_trained_on
 
 
 def export_run(
@@ -62,6 +63,8 @@ def export_run(
             format can't be written here.
     """
     refuse_used(out)
+    if evaluate:
+        refuse_trained_on(run, "test")
     loaded = load_run(run, checkpoint=checkpoint, overrides=overrides)
     chosen = _checked_blend(loaded, blend or {})
     config = export_config(loaded, chosen, quantize)

@@ -14,7 +14,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+AVERAGE = "average"
+"""Beside a weight, its average over the steps, if the run has one."""
 _HASH_BYTES = 1 << 22
 
 
@@ -100,6 +102,17 @@ class StoredFile:
         if Path(name).name != name:
             raise DamagedError(f"its index names {name!r}, which is outside the checkpoint")
         return StoredFile(name, int(record["num_bytes"]), str(record["sha256"]), blocks)
+
+
+def as_average(blocks: list[Block], stored: set[str]) -> list[Block]:
+    """The same tensors, to be filled with averaged weights where a checkpoint has such.
+
+    Args:
+        blocks: weights, and maybe more.
+        stored: names of what the checkpoint holds.
+    """
+    renamed = [(block, block.name.removesuffix("/weight") + f"/{AVERAGE}") for block in blocks]
+    return [replace(block, name=name) if name in stored else block for block, name in renamed]
 
 
 def write_blocks(folder: Path, name: str, blocks: Sequence[Block]) -> StoredFile:

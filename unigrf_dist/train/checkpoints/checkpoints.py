@@ -21,11 +21,14 @@ from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.objective.enhancer.store import CandidateStore
+from unigrf_dist.train.average import AveragedWeights
 from unigrf_dist.train.checkpoints import contents
 from unigrf_dist.train.checkpoints.blocks import (
+    AVERAGE,
     Block,
     DamagedError,
     StoredFile,
+    as_average,
     read_blocks,
     sha256,
     verify,
@@ -58,6 +61,7 @@ class Checkpoints:
         keep: latest checkpoints to keep; the best one stays besides.
         vocabularies: what the ids of the data stand for, of which tables and dense model hold the vectors.
         order: what decides the order of the users in the stream: candidates are stored in that order.
+        average: the averaged weights; None in a run without, and where only weights are loaded.
     """
 
     def __init__(
@@ -70,10 +74,12 @@ class Checkpoints:
         keep: int,
         vocabularies: Vocabularies = _NAMELESS,
         order: str = "",
+        average: AveragedWeights | None = None,
     ) -> None:
         self.folders = CheckpointFolders(run)
         self.engine, self.table, self.keep = engine, table, keep
         self.candidates, self.vocabularies, self.order = candidates, vocabularies, order
+        self.average = average
         self._staging = Staging()
         self._save: _Save | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -100,8 +106,13 @@ class Checkpoints:
         self.complete()
         self.note_schedule(state)
         place = self.folders.folder / f"step-{state.step:08d}"
-        dense = contents.dense_blocks(read_dense_state(self.engine), only_own=True)
+        state_of_dense = read_dense_state(self.engine)
+        if self.average is not None:
+            for name, value in self.average.dense_weights().items():
+                state_of_dense[name][AVERAGE] = value
+        dense = contents.dense_blocks(state_of_dense, only_own=True)
         tables = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=True)
+        tables += contents.averaged_table_blocks(self.average)
         blocks = tables + contents.candidate_blocks(self.candidates) + dense
         staged = self._staging.copies(blocks)
         try:
@@ -145,8 +156,8 @@ class Checkpoints:
     def load(self, name: str, *, weights_only: bool = False) -> TrainState:
         """Load the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
 
-        Where the data has more items, feature values or behaviours than the checkpoint, what is new keeps the
-        values of a new model.
+        Of a run with averaged weights, ``weights_only`` loads these. Where the data has more items, feature values
+        or behaviours than the checkpoint, what is new keeps the values of a new model.
 
         Raises:
             UserError: there is none, it is damaged, or it is of another model or data set.
@@ -159,10 +170,23 @@ class Checkpoints:
             state = TrainState(**stored["train"])
             self._verify(place, files)
             with_candidates = not weights_only and stored["order"] == self.order
-            dense = self._read(place, files, stored["model"], with_candidates=with_candidates)
+            averaged = any(name.endswith(f"/{AVERAGE}") for name in _names(files))
+            own_average = None if weights_only or not averaged else self.average
+            dense = self._read(
+                place,
+                files,
+                stored["model"],
+                with_candidates=with_candidates,
+                average=own_average,
+                use_average=weights_only,
+            )
         except (DamagedError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
         write_dense_state(self.engine, dense, step=state.step - state.skipped)
+        if own_average is not None:
+            own_average.load_dense({name: values[AVERAGE] for name, values in dense.items()})
+        elif self.average is not None:
+            self.average.restart()
         if not weights_only:
             self._restore_schedule(state)
         return state
@@ -234,12 +258,25 @@ class Checkpoints:
             raise DamagedError(found[0])
 
     def _read(
-        self, place: Path, files: list[StoredFile], model: dict[str, Any], *, with_candidates: bool
+        self,
+        place: Path,
+        files: list[StoredFile],
+        model: dict[str, Any],
+        *,
+        with_candidates: bool,
+        average: AveragedWeights | None,
+        use_average: bool,
     ) -> dict[str, Any]:
         grown = any(shape != list(parameter_shape(p)) for shape, p in self._dense_shapes(model))
         dense = read_dense_state(self.engine) if grown else dense_state_template(self.engine)
+        if average is not None:
+            for parameter, value in average.dense_weights().items():
+                dense[parameter][AVERAGE] = value
         targets = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=False)
+        targets += contents.averaged_table_blocks(average)
         targets = contents.stored_part(targets + contents.dense_blocks(dense, only_own=False), model)
+        if use_average:
+            targets = as_average(targets, _names(files))
         own = contents.candidate_blocks(self.candidates) if with_candidates else []
         # With another number of candidates per user, what was saved is of no use: the next round selects anew.
         stored = {(block.name, block.num_columns) for file in files for block in file.blocks}
@@ -260,6 +297,10 @@ class Checkpoints:
             # The scheduler's state does not bring the rate back into the parameter groups.
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = state.learning_rate
+
+
+def _names(files: list[StoredFile]) -> set[str]:
+    return {block.name for file in files for block in file.blocks}
 
 
 def read_checked(place: Path) -> TrainState:

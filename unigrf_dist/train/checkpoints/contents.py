@@ -16,7 +16,8 @@ import torch.distributed as dist
 from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.objective.enhancer.store import CandidateStore
-from unigrf_dist.train.checkpoints.blocks import Block
+from unigrf_dist.train.average import AveragedWeights
+from unigrf_dist.train.checkpoints.blocks import AVERAGE, Block
 from unigrf_dist.train.dense_state import DenseState, parameter_shape
 
 
@@ -26,6 +27,15 @@ def table_blocks(table: ItemTable) -> list[Block]:
         Block(f"table/{name}", shard.row_offset, shard.column_offset, num_columns, shard.values)
         for name, num_columns, shard in table.state_shards()
         if len(shard.values)
+    ]
+
+
+def averaged_table_blocks(average: AveragedWeights | None) -> list[Block]:
+    """This rank's parts of the tables' averages; views."""
+    shards = [] if average is None else average.shards
+    return [
+        Block(f"table/{s.table}/{AVERAGE}", s.first_row, s.first_column, s.values.shape[1], s.values)
+        for s in shards
     ]
 
 

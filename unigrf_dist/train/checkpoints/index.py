@@ -45,7 +45,15 @@ def stored_state(run: Path) -> TrainState | None:
     folders = CheckpointFolders(run)
     if not folders.has(LATEST):
         return None
-    place = folders.resolve(LATEST)
+    return state_of(folders.resolve(LATEST))
+
+
+def state_of(place: Path) -> TrainState:
+    """The state of the run in a checkpoint, whose other files are not looked at.
+
+    Raises:
+        UserError: it is damaged, or of another format.
+    """
     try:
         return TrainState(**read_index(place)[1]["train"])
     except (DamagedError, KeyError, TypeError, ValueError) as error:
