@@ -40,10 +40,13 @@ COMMON = [
 COMPILED = ["triton==3.7.1", "ninja>=1.11"]
 # Graphs for other runtimes (`unigrf export --formats onnx`).
 ONNX = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# Approximate search (`unigrf export --ann`).
+ANN = ["faiss-cpu>=1.10"]
 # What `unigrf serve` needs besides.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]
 TEST = [
     *ONNX,
+    *ANN,
     "pytest>=8",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -93,6 +96,7 @@ setup(
     extras_require={
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],
         "cuda": ["fbgemm-gpu==1.8.0", *COMPILED],
+        "ann": ANN,
         "onnx": ONNX,
         "serve": SERVE,
         "test": [*SERVE, *TEST],

@@ -20,6 +20,7 @@ from unigrf_dist.data.histories import NOBODY, UserHistories
 from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.errors import UserError
 from unigrf_dist.ranks.collective import Collective
+from unigrf_dist.serve.approximate import Search, approximate_catalogue
 from unigrf_dist.serve.lists import Lists
 from unigrf_dist.serve.loaded import LoadedRun
 from unigrf_dist.serve.popular import popular_lists
@@ -93,17 +94,19 @@ class Recommender:
         from unigrf_dist.serve.loading import load_run
 
         loaded = load_run(Path(run), checkpoint=checkpoint, overrides=overrides, ranks=ranks)
-        self._answer_from(loaded, kept_bytes)
+        self._answer_from(loaded, kept_bytes, "exact")
 
     @classmethod
-    def of(cls, run: LoadedRun, *, kept_bytes: int = 0) -> Recommender:
-        """Answers from a run or export that is loaded already."""
+    def of(cls, run: LoadedRun, *, kept_bytes: int = 0, search: Search = "auto") -> Recommender:
+        """Answers from a run or export that is loaded already; ``search`` as in ``from_pretrained``."""
         recommender = cls.__new__(cls)
-        recommender._answer_from(run, kept_bytes)
+        recommender._answer_from(run, kept_bytes, search)
         return recommender
 
-    def _answer_from(self, run: LoadedRun, kept_bytes: int) -> None:
-        self.run, self.tasks, self.stages = run, run.tasks, TwoStages(run, kept_bytes=kept_bytes)
+    def _answer_from(self, run: LoadedRun, kept_bytes: int, search: Search) -> None:
+        self.run, self.tasks = run, run.tasks
+        approximate = approximate_catalogue(run, search)
+        self.stages = TwoStages(run, kept_bytes=kept_bytes, approximate=approximate)
 
     @cached_property
     def users(self) -> UserHistories:

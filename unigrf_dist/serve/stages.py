@@ -5,7 +5,7 @@ Shapes: ``B`` users, ``C`` candidates, ``A`` ranking tasks, ``V`` items.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.evaluate.catalogue import Found, ShardedCatalogue
 from unigrf_dist.evaluate.top_k import NOTHING
 from unigrf_dist.model.request_pass import KeptHistory, rank_candidates
+from unigrf_dist.serve.approximate import ApproximateCatalogue
 from unigrf_dist.serve.dense_tables import DenseTables
 from unigrf_dist.serve.kept import KeptHistories, fresh_read
 from unigrf_dist.serve.lists import Lists, blended
@@ -50,15 +51,20 @@ class TwoStages:
     Args:
         run: the loaded run.
         kept_bytes: memory for histories that are kept between requests; 0 for none.
+        approximate: searches the catalogue instead of the exact search, but where a request allows less than half
+            of the items: few of them would be where it looks. None for exact search alone.
     """
 
-    def __init__(self, run: LoadedRun, *, kept_bytes: int = 0) -> None:
+    def __init__(
+        self, run: LoadedRun, *, kept_bytes: int = 0, approximate: ApproximateCatalogue | None = None
+    ) -> None:
         self.model, self.tables = run.model, run.tables
         self.kept = KeptHistories(run.model, run.tables, max_bytes=kept_bytes)
         self._max_events, self._width = run.config.data.max_events, run.config.model.width
         retrieval = run.config.objective.retrieval
         self._temperature = retrieval.temperature
-        self._catalogue = ShardedCatalogue(
+        self._approximate = approximate
+        self.exact = ShardedCatalogue(
             [run.tables.shard],
             num_items=len(run.items),
             dim=run.config.model.width,
@@ -108,7 +114,7 @@ class TwoStages:
             excluded = histories.item_ids if options.exclude_seen else histories.item_ids[:0]
             bounds = histories.offsets if options.exclude_seen else np.zeros_like(histories.offsets)
             seen = torch.from_numpy(excluded), torch.from_numpy(bounds)
-        found = self._catalogue.search(
+        found = self._search(options.allowed)(
             torch.cat([torch.zeros(0, self._width), *(each.queries for each in kept)]),
             options.candidates,
             *seen,
@@ -134,8 +140,20 @@ class TwoStages:
         (window,) = self._windows(history)
         moment = torch.from_numpy(asked)
         (kept,) = self._read([window], [moment], [name])
-        log_p = self._catalogue.log_probabilities(kept.queries, items[None], temperature=self._temperature)
+        log_p = self.exact.log_probabilities(kept.queries, items[None], temperature=self._temperature)
         return log_p[0], self._logits(self.tables.of(items), kept, window.to_batch(), items[None], moment)[0]
+
+    def queries(self, histories: Sequences, asked: IntArray) -> Tensor:
+        """``[B, D]`` fp32, what searches the catalogue; arguments as `lists`."""
+        return torch.cat(
+            [each.queries for each in self._read(self._windows(histories), _rows(torch.from_numpy(asked)), None)]
+        )
+
+    def _search(self, allowed: Tensor | None) -> Callable[..., Found]:
+        found = self._approximate
+        if found is None or (allowed is not None and 2 * int(allowed.sum()) < found.num_items):
+            return self.exact.search
+        return found.search
 
     def _windows(self, histories: Sequences) -> list[Sequences]:
         """The latest events of each user, as many as the model takes."""
