@@ -106,6 +106,7 @@ def test_movielens_without_these_files_has_no_features_and_says_so(tmp_path: Pat
         "items.parquet",
         "manifest.json",
         "sequences",
+        "users.parquet",
     ]
     shown = io.StringIO()
     Console(width=300, file=shown).print(summary_table(summary))

@@ -48,6 +48,7 @@ def store(run: str, data: str, batches: list[list[int]]) -> dict[str, Any]:
     import torch
 
     from unigrf_dist.config import save_config
+    from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.build import build_parts
@@ -66,8 +67,10 @@ def store(run: str, data: str, batches: list[list[int]]) -> dict[str, Any]:
             shard.weight.normal_()
     Path(run).mkdir()
     save_config(config, Path(run) / "config.yaml")
-    catalogue = parts.dataset.catalogue_fingerprint()
-    Checkpoints(Path(run), parts.engine, parts.table, keep=1, catalogue=catalogue).save(TrainState(), best=True)
+    vocabularies = Vocabularies.of(parts.dataset)
+    Checkpoints(Path(run), parts.engine, parts.table, keep=1, vocabularies=vocabularies).save(
+        TrainState(), best=True
+    )
     result = evaluate(
         parts.scorer,
         parts.dataset,

@@ -6,10 +6,11 @@ missing value. Items and users without events are ignored, so that every code oc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from unigrf_dist.data.feature_files import write_item_codes, write_vocabulary
@@ -33,6 +34,7 @@ class FeatureTables:
         source: file of the features; None if there are none.
         owner: whether the features are those of items or of users.
         id_type: type of the raw ids.
+        known: values that have the codes 1, 2, … already, by the feature's name; others come behind them.
 
     Attributes:
         multi_valued: whether each feature may have several values, by its name; empty without features.
@@ -42,7 +44,12 @@ class FeatureTables:
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, source: FeatureSource | None, owner: Owner, id_type: IdType
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        source: FeatureSource | None,
+        owner: Owner,
+        id_type: IdType,
+        known: Mapping[str, pa.Array] | None = None,
     ) -> None:
         self._connection, self._owner = connection, owner
         self.multi_valued: dict[str, bool] = {}
@@ -52,32 +59,50 @@ class FeatureTables:
             types = self._load(source, id_type)
         for number, (name, column) in enumerate(source.features.items()):
             self.multi_valued[name] = self._is_multi_valued(source.file, column, types[column.column])
-            self._encode(number, column, f"column_{number}", many=self.multi_valued[name])
+            values = (known or {}).get(name, pa.array([], pa.string()))
+            self._encode(number, column, f"column_{number}", values, many=self.multi_valued[name])
 
     def write(self, folder: Path) -> list[FeatureRecord]:
         """Write the vocabularies into the data set ``folder``. Returns the manifest's records of the features."""
-        records = []
+        records, values = [], self.values()
         num_owners = count_rows(self._connection, f"{self._owner}s") if self.multi_valued else 0
-        for number, (name, many) in enumerate(self.multi_valued.items()):
-            values = self._connection.sql(f"SELECT value FROM {self._table('vocabulary', number)} ORDER BY code")
-            vocabulary = values.to_arrow_table().column(0).combine_chunks()
+        for name, many in self.multi_valued.items():
+            vocabulary = values[name]
             records.append(
                 FeatureRecord(
                     name=name,
                     owner=self._owner,
                     cardinality=len(vocabulary) + 1,
                     multi_valued=many,
-                    num_missing=num_owners - count_rows(self._connection, self._table("codes", number)),
+                    num_missing=num_owners - self.num_with(name),
                     vocabulary=write_vocabulary(folder, self._owner, name, vocabulary),
                 )
             )
         return records
 
+    def values(self) -> dict[str, pa.Array]:
+        """Raw values of the codes 1, 2, … of each feature."""
+        return {
+            name: self._connection.sql(f"SELECT value FROM {self._table('vocabulary', number)} ORDER BY code")
+            .to_arrow_table()
+            .column(0)
+            .combine_chunks()
+            for number, name in enumerate(self.multi_valued)
+        }
+
     def write_items(self, folder: Path) -> FileRecord | None:
         """Write the codes of all items into the data set ``folder``; None if there are no features."""
         if not self.multi_valued:
             return None
-        return write_item_codes(folder, self.multi_valued, self._codes("item_id"))
+        return write_item_codes(folder, self.multi_valued, self.item_codes())
+
+    def item_codes(self) -> Iterator[pa.RecordBatch]:
+        """Ids of all items and their codes, by ascending id, in chunks."""
+        yield from self._codes("item_id")
+
+    def num_with(self, name: str) -> int:
+        """Number of owners that have a value of the feature ``name``."""
+        return count_rows(self._connection, self._table("codes", list(self.multi_valued).index(name)))
 
     def codes(self) -> Iterator[pa.RecordBatch]:
         """Codes of all owners, by ascending raw id, in chunks with one column per feature."""
@@ -129,7 +154,7 @@ class FeatureTables:
             raise UserError(f"{where} is {kind}; only text has a separator")
         return many
 
-    def _encode(self, number: int, column: FeatureColumn, value: str, *, many: bool) -> None:
+    def _encode(self, number: int, column: FeatureColumn, value: str, known: pa.Array, *, many: bool) -> None:
         """Make the feature's tables: (raw id, value), (value, code) and (raw id, code or codes)."""
         if column.separator is not None:
             value = f"string_split({value}, {sql_text(column.separator)})"
@@ -141,10 +166,13 @@ class FeatureTables:
             f"CREATE TABLE {values} AS SELECT DISTINCT raw_id, value FROM (SELECT raw_id, trim({value}) AS value "
             f"FROM {self._owner}_rows SEMI JOIN {self._owner}s USING (raw_id)) WHERE value <> ''"
         )
+        self._connection.register("known", pa.table({"value": known, "code": np.arange(1, len(known) + 1)}))
         self._connection.execute(
-            f"CREATE TABLE {vocabulary} AS SELECT value, (row_number() OVER (ORDER BY value))::INTEGER AS code "
-            f"FROM (SELECT DISTINCT value FROM {values})"
+            f"CREATE TABLE {vocabulary} AS SELECT value, code::INTEGER AS code FROM known UNION ALL "
+            f"SELECT value, (row_number() OVER (ORDER BY value) + {len(known)})::INTEGER "
+            f"FROM (SELECT DISTINCT value FROM {values} ANTI JOIN known USING (value))"
         )
+        self._connection.unregister("known")
         code = "list(code ORDER BY code)" if many else "any_value(code)"
         self._connection.execute(
             f"CREATE TABLE {codes} AS SELECT raw_id, {code} AS code FROM {values} JOIN {vocabulary} USING (value) "

@@ -190,6 +190,7 @@ class ColumnMapping:
             "partition": ", ".join(self.partitions),
             "delimiter": self.delimiter,
             "quotes": "" if self.quoted else "none",
+            "separator": "; ".join(f"{name}={characters}" for name, characters in self.separators.items()),
             "encoding": "" if self.encoding == "utf-8" else self.encoding,
         }
         return {**named, **{name: value for name, value in others.items() if value}, "time_unit": self.time_unit}

@@ -68,6 +68,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.evaluate.metrics_file import write_metrics
     from unigrf_dist.evaluate.table import opponents_table, result_table
@@ -80,7 +81,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         parts.engine,
         parts.table,
         keep=config.train.keep_checkpoints,
-        catalogue=parts.dataset.catalogue_fingerprint(),
+        vocabularies=Vocabularies.of(parts.dataset),
     )
     state = checkpoints.load(arguments.checkpoint, weights_only=True)
     name = checkpoints.resolve(arguments.checkpoint).name

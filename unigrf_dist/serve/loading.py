@@ -9,6 +9,7 @@ import torch
 
 from unigrf_dist.config import load_config
 from unigrf_dist.data import open_dataset
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.unigrf import UniGRF
@@ -56,13 +57,13 @@ def load_run(
     signature = {
         "items": [dataset.num_items, config.model.width],
         "capacity": config.tables.ids.capacity,
-        "catalogue": dataset.catalogue_fingerprint(),
         "features": features.cardinalities,
         "dense": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
     }
     try:
         files, stored = read_index(place)
-        refuse_other_model(place, stored["model"], signature)
+        # A new item has no vector yet that could be compared with others.
+        refuse_other_model(place, stored["model"], signature, Vocabularies.of(dataset), may_grow=False)
         verify(place, files)
         parameters = [
             Block(f"dense/{name}/weight", 0, 0, parameter.numel(), parameter.data.view(1, -1))

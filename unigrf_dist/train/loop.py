@@ -10,6 +10,7 @@ import torch
 from unigrf_dist.config.cadence import parse_cadence
 from unigrf_dist.data import TrainStream
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.objective.enhancer.store import CandidateStore
@@ -99,7 +100,7 @@ class Trainer:
             parts.table,
             self.step.candidates,
             keep=self.config.train.keep_checkpoints,
-            catalogue=parts.dataset.catalogue_fingerprint(),
+            vocabularies=Vocabularies.of(parts.dataset),
             order=self.stream.order,
         )
         self.state = self._resumed(announce) if resume else TrainState()

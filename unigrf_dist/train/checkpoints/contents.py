@@ -6,11 +6,14 @@ that ``restore`` copies from where there are not.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.train.checkpoints.blocks import Block
@@ -70,12 +73,34 @@ def candidate_blocks(store: CandidateStore | None) -> list[Block]:
     return [Block("candidates/items", store.first_row, 0, values.shape[1], values)] if len(values) else []
 
 
-def signature(engine: Any, table: ItemTable, catalogue: str) -> dict[str, Any]:
+def stored_part(blocks: list[Block], model: dict[str, Any]) -> list[Block]:
+    """The parts of ``blocks`` that a checkpoint has values for; views.
+
+    Args:
+        blocks: all tables, rows of dynamic ids and dense parameters, which may have more rows than when they were
+            saved.
+        model: signature of the model that was saved.
+    """
+    num_items, capacity = model["items"][0], model.get("capacity")
+    rows = {"item": num_items if capacity is None else capacity + 1, **model["features"]}
+    numbers = {name: math.prod(shape) for name, shape in model["dense"].items()}
+    parts = []
+    for block in blocks:
+        kind, name = block.name.split("/")[:2]
+        if kind == "dense":
+            parts.append(replace(block, values=block.values[:, : numbers[name]], num_columns=numbers[name]))
+            continue
+        kept = (num_items if kind == "ids" else rows[name]) - block.first_row
+        parts += [replace(block, values=block.values[:kept])] if kept > 0 else []
+    return parts
+
+
+def signature(engine: Any, table: ItemTable, vocabularies: Vocabularies) -> dict[str, Any]:
     """What a checkpoint must have in common with the model that it is loaded into."""
     return {
         "items": [table.num_items, table.width],
         "capacity": None if table.live is None else table.live.map.capacity,
-        "catalogue": catalogue,
+        **vocabularies.signature(table.num_items, table.features.cardinalities),
         "features": table.features.cardinalities,
         "dense": {name: list(parameter_shape(p)) for name, p in engine.module.named_parameters()},
     }
