@@ -42,12 +42,15 @@ COMPILED = ["triton==3.7.1", "ninja>=1.11"]
 ONNX = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # Tables as raw data.
 LAKES = {"deltalake": ["deltalake>=1.6"], "pyiceberg": ["pyiceberg>=0.11"]}
+# Approximate search (`unigrf export --ann`).
+ANN = ["faiss-cpu>=1.10"]
 # What `unigrf serve` needs besides.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]
 TEST = [
     *ONNX,
     *LAKES["deltalake"],
     "pyiceberg[sql-sqlite]>=0.11",
+    *ANN,
     "pytest>=8",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -97,6 +100,7 @@ setup(
     extras_require={
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],
         "cuda": ["fbgemm-gpu==1.8.0", *COMPILED],
+        "ann": ANN,
         "onnx": ONNX,
         **LAKES,
         "serve": SERVE,

@@ -22,7 +22,8 @@ def export(
     blend: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TASK=LAMBDA", help="Weight of a ranking task where a request names none; repeatable."
+            metavar="TASK=LAMBDA",
+            help="Weight of a ranking task in the order; repeatable. What validation chose if left out.",
         ),
     ] = None,
     quantize: Annotated[
@@ -34,16 +35,19 @@ def export(
     formats: Annotated[
         str, typer.Option(help="Graphs for other runtimes: pt2, aoti, onnx, with commas between them.")
     ] = "",
+    ann: Annotated[
+        bool, typer.Option("--ann", help="Add an index for approximate search, and measure its recall.")
+    ] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value.")
     ] = None,
 ) -> None:
     """Write a folder with weights, items, model card and hashes, for unigrf_dist.from_pretrained."""
-    weights = blend_weights(blend or [])
+    weights = blend_weights(blend) if blend else None
 
     from unigrf_dist.serve.export.write import export_run
 
-    export_run(
+    exported = export_run(
         run,
         out,
         checkpoint=checkpoint,
@@ -52,8 +56,13 @@ def export(
         quantize=quantize,
         evaluate=evaluate,
         formats=[name.strip() for name in formats.split(",") if name.strip()],
+        ann=ann,
     )
     files = [file for file in out.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     typer.echo(f"export: {out}, {len(files)} files, {size:,} bytes")
+    if exported.blend:
+        typer.echo("lambda: " + ", ".join(f"{task}: {value:g}" for task, value in exported.blend.items()))
+    for length, share in (exported.recall or {}).items():
+        typer.echo(f"recall@{length} of catalogue.faiss, without seen items: {share:.4f}")
     typer.echo(f"next:  python -c \"from unigrf_dist import from_pretrained; from_pretrained('{out}')\"")

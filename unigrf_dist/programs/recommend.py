@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unigrf_dist.errors import UserError
+from unigrf_dist.programs.recommend_rank import Order, asked_for, launch_lists, options_of, write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +48,12 @@ def recommend(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also write the scores of both stages.")] = False,
     checkpoint: Annotated[str, typer.Option(help="best, latest or a checkpoint's name.")] = "best",
-    batch_users: Annotated[int, typer.Option(min=1, help="Users computed together; changes no list.")] = 64,
+    batch_users: Annotated[
+        int, typer.Option(min=1, help="Users that a rank computes together; changes no list.")
+    ] = 64,
+    ranks: Annotated[
+        int, typer.Option(min=1, help="Processes that share users and catalogue; changes no list.")
+    ] = 1,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value.")
     ] = None,
@@ -58,43 +64,47 @@ def recommend(
         raise UserError("recommend: name the users by one of --user, --users, --all and --histories")
     if out is None and not user:
         raise UserError("recommend: --users, --all and --histories write a file; name it with --out")
+    if out is None and ranks > 1:
+        raise UserError(f"recommend: --ranks {ranks} writes a file; name it with --out")
     weights = blend_weights(blend) if blend else None
+    order = Order(
+        run=run,
+        user=user,
+        users=users,
+        histories=histories,
+        out=out,
+        k=k,
+        candidates=candidates,
+        seen=seen,
+        blend=weights,
+        at=at,
+        explain=explain,
+        checkpoint=checkpoint,
+        batch_users=batch_users,
+        overrides=overrides,
+    )
+    if ranks > 1:
+        raise typer.Exit(launch_lists(order, ranks))
+    if out is not None:
+        write_file(order)
+    else:
+        _print_lists(order)
 
+
+def _print_lists(order: Order) -> None:
     from rich.console import Console
-    from rich.progress import Progress
 
-    from unigrf_dist.serve.asked import Asked, AskedHistories, AskedUsers, users_in_file
-    from unigrf_dist.serve.bulk import write_lists
     from unigrf_dist.serve.recommender import Recommender
 
-    recommender = Recommender(run, checkpoint=checkpoint, overrides=overrides or [])
-    options = recommender.options(k=k, candidates=candidates, seen=seen, blend=weights)
-    asked: Asked
-    if histories is not None:
-        asked = AskedHistories(recommender, histories, at)
-    else:
-        named = user if user else None if all_users else users_in_file(users)  # type: ignore[arg-type]
-        asked = AskedUsers(recommender, named, at)
+    recommender = Recommender(order.run, checkpoint=order.checkpoint, overrides=order.overrides or [])
+    options, asked = options_of(order, recommender), asked_for(order, recommender)
     console = Console()
-    if out is None:
-        for batch in asked.batches(batch_users):
-            lists = recommender.lists(batch.histories, batch.at, options)
-            for row, name in enumerate(batch.names.to_pylist()):
-                from_model = bool(lists.from_model[row])
-                console.print(_table(name, recommender.entries(lists, row), recommender.tasks, from_model))
-    else:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("users")
-            write_lists(
-                recommender,
-                asked,
-                options,
-                out,
-                explain=explain,
-                batch_users=batch_users,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        console.print(f"lists of {len(asked):,} users: {out}")
+    for first in range(0, len(asked), order.batch_users):
+        batch = asked.batch(first, order.batch_users)
+        lists = recommender.lists(batch.histories, batch.at, options)
+        for row, name in enumerate(asked.names(first, order.batch_users).to_pylist()):
+            from_model = bool(lists.from_model[row])
+            console.print(_table(name, recommender.entries(lists, row), recommender.tasks, from_model))
     for line in asked.problems():
         typer.echo(line, err=True)
 

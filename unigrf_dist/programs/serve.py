@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ def serve(
     max_waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait; the next gets 503.")] = 1024,
     max_bytes: Annotated[int, typer.Option(min=1, help="Largest body of a request.")] = 8 << 20,
     max_events: Annotated[int, typer.Option(min=1, help="Appended events held in memory.")] = 1_000_000,
+    search: Annotated[
+        Literal["auto", "exact", "ann"],
+        typer.Option(help="How an export's catalogue is searched; ann needs its catalogue.faiss."),
+    ] = "auto",
     token_file: Annotated[
         Path | None, typer.Option(help=f"File with the bearer token; else {_TOKEN} in the environment.")
     ] = None,
@@ -42,7 +46,9 @@ def serve(
     except ModuleNotFoundError as error:
         raise UserError(f"serve: {error.name} is not installed; pip install 'unigrf-dist[serve]'") from error
     limits = Limits(_token(token_file), max_bytes, max_batch, max_waiting, max_events, threads)
-    listen(folder, host=host, port=port, checkpoint=checkpoint, kept_bytes=kept_mb << 20, limits=limits)
+    listen(
+        folder, host=host, port=port, checkpoint=checkpoint, kept_bytes=kept_mb << 20, search=search, limits=limits
+    )
 
 
 def _token(file: Path | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,23 @@ class Collective:
         parts = [torch.empty_like(sent) for _ in counts]
         dist.all_gather(parts, sent, group=self._group)
         return [part[:count].to(rows.device) for part, count in zip(parts, counts, strict=True)]
+
+    def exchange_rows(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """What each rank has for this one, by rank.
+
+        Args:
+            rows: what this rank has for each, ``[n_r, ...]`` by rank; ``n_r`` may differ and be zero, the rest of
+                the shape and the type may not.
+        """
+        if self.world_size == 1:
+            return list(rows)
+        outgoing = [len(part) for part in rows]
+        counts = torch.cat(self.gather_rows(torch.tensor([outgoing], device=rows[0].device)))
+        incoming = counts[:, self.rank].tolist()
+        sent = self._sendable(torch.cat(list(rows)))
+        received = sent.new_empty(sum(incoming), *sent.shape[1:])
+        dist.all_to_all_single(received, sent, incoming, outgoing, group=self._group)
+        return list(received.to(rows[0].device).split(incoming))
 
     def gather_objects(self, value: Any) -> list[Any]:
         """Each rank's small picklable ``value`` by rank."""

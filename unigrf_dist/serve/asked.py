@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,24 +21,29 @@ _KEYS = {"id", "history", "at"}
 
 
 class Batch(NamedTuple):
-    """Some requests: their names, histories, and ``[B]`` moments in seconds, None for those of the last events."""
+    """Histories of some requests, and ``[B]`` moments in seconds, None for those of the last events."""
 
-    names: pa.Array
     histories: Sequences
     at: IntArray | None
 
 
 class Asked(Protocol):
-    """Requests that can be answered in batches of any size."""
+    """Requests that can be answered in parts of any size."""
 
     name_type: pa.DataType
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int) -> Iterator[Batch]: ...
+    def names(self, first: int, size: int) -> pa.Array:
+        """Names of ``size`` requests from ``first`` on, fewer at the end."""
+        ...
+
+    def batch(self, first: int, size: int) -> Batch:
+        """The requests likewise."""
+        ...
 
     def problems(self) -> list[str]:
-        """One line for each kind of thing that was not known; complete when all batches are through."""
+        """One line for each kind of thing that was not known."""
         ...
 
 
@@ -70,11 +75,13 @@ class AskedUsers:
     def __len__(self) -> int:
         return len(self._dense)
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        for first in range(0, len(self), size):
-            dense = self._dense[first : first + size]
-            at = None if self._at is None else np.full(len(dense), self._at)
-            yield Batch(self._names.slice(first, size), self._recommender.histories_of(dense), at)
+    def names(self, first: int, size: int) -> pa.Array:
+        return self._names.slice(first, size)
+
+    def batch(self, first: int, size: int) -> Batch:
+        dense = self._dense[first : first + size]
+        at = None if self._at is None else np.full(len(dense), self._at)
+        return Batch(self._recommender.histories_of(dense), at)
 
     def problems(self) -> list[str]:
         unknown = self._names.filter(pa.array(self._dense == NOBODY)).to_pylist()
@@ -114,6 +121,7 @@ class AskedHistories:
 
     def __init__(self, recommender: Recommender, file: Path, at: int | None) -> None:
         self._names: list[str] = []
+        self._nobody = recommender.histories_of(np.zeros(0, np.int64))
         self._histories: list[Sequences] = []
         self._at: list[int | None] = []
         self._num_unknown = self._num_empty = 0
@@ -129,13 +137,15 @@ class AskedHistories:
     def __len__(self) -> int:
         return len(self._names)
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        for first in range(0, len(self), size):
-            part = slice(first, first + size)
-            histories = concatenate(self._histories[part])
-            last = [each.timestamps[-1] if len(each.timestamps) else 0 for each in self._histories[part]]
-            at = [then if moment is None else moment for moment, then in zip(self._at[part], last, strict=True)]
-            yield Batch(pa.array(self._names[part]), histories, np.array(at, dtype=np.int64))
+    def names(self, first: int, size: int) -> pa.Array:
+        return pa.array(self._names[first : first + size], pa.string())
+
+    def batch(self, first: int, size: int) -> Batch:
+        part = slice(first, first + size)
+        histories = concatenate(self._histories[part]) if self._histories[part] else self._nobody
+        last = [each.timestamps[-1] if len(each.timestamps) else 0 for each in self._histories[part]]
+        at = [then if moment is None else moment for moment, then in zip(self._at[part], last, strict=True)]
+        return Batch(histories, np.array(at, dtype=np.int64))
 
     def problems(self) -> list[str]:
         lines = []

@@ -1,4 +1,4 @@
-"""The item table and those of side features, whole and in memory, as training's sharded tables give them.
+"""The item table and those of side features in memory, as training's sharded tables give them.
 
 Shapes: ``E`` events of ``B`` users, ``C`` candidates per user, ``D`` width.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.side_features import FeatureLookup, SideFeatures
+from unigrf_dist.model.table_shard import TableShard
 
 ITEM = "item"
 """Name of the item table; those of features are named by ``model.side_features.table_name``."""
@@ -27,20 +28,31 @@ class DenseTables:
         features: which features of items and users enter the tokens.
         live: ``[num_items]`` bool, the items with a row of their own, which alone may be listed; None if all have.
             The others have the vector that they share.
+        fetched: ``[n]`` int64, ascending: the items whose vectors the item table has here; None for all of them.
     """
 
     weights: Mapping[str, Tensor]
     features: SideFeatures
     live: Tensor | None = None
+    fetched: Tensor | None = None
 
     @property
     def items(self) -> Tensor:
         """``[num_items, D]``."""
         return self.weights[ITEM]
 
+    @property
+    def shard(self) -> TableShard:
+        """The part of the catalogue that this process searches."""
+        return TableShard(0, 0, self.items)
+
+    def of(self, ids: Tensor) -> DenseTables:
+        """Tables that have the vectors of items ``ids``, int64 of any shape; all ranks that share them call it."""
+        return self
+
     def events(self, batch: JaggedBatch) -> Tensor:
         """``[E, D]`` vectors of the events' items, with what side features add in their tokens."""
-        vectors = self.items[batch.item_ids]
+        vectors = self._vectors(batch.item_ids)
         return vectors + self._combined(self.features.lookup(batch)) if self.features else vectors
 
     def of_all_items(self) -> Tensor:
@@ -50,7 +62,7 @@ class DenseTables:
 
     def candidates(self, ids: Tensor, batch: JaggedBatch) -> Tensor:
         """``[B, C, D]`` likewise for further items ``[B, C]`` of the users of ``batch``."""
-        vectors = self.items[ids]
+        vectors = self._vectors(ids)
         if not self.features:
             return vectors
         none = batch.item_ids[:0]
@@ -58,6 +70,9 @@ class DenseTables:
             batch, item_ids=none, behaviours=none, timestamps=none, offsets=torch.zeros_like(batch.offsets)
         )
         return vectors + self._combined(self.features.lookup(users, ids)).view_as(vectors)
+
+    def _vectors(self, ids: Tensor) -> Tensor:
+        return self.items[ids if self.fetched is None else torch.searchsorted(self.fetched, ids)]
 
     def _combined(self, lookup: FeatureLookup) -> Tensor:
         return lookup.combine({name: self.weights[name][rows] for name, rows in lookup.ids.items()})

@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from unigrf_dist.evaluate.catalogue import Found
 from unigrf_dist.evaluate.top_k import NOTHING
+from unigrf_dist.ranks.collective import Collective
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Lists:
         """All users of ``parts``, in order."""
         return Lists(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Lists)))
 
+    def of_all(self, ranks: Collective) -> Lists:
+        """The lists of all ranks' users, rank by rank; every rank calls it."""
+        return Lists(*(torch.cat(ranks.gather_rows(getattr(self, field.name))) for field in fields(Lists)))
+
     def take(self, rows: Tensor) -> Lists:
         """The lists of users ``rows``, ``[n]`` int64, in that order."""
         return Lists(*(getattr(self, field.name)[rows] for field in fields(Lists)))
@@ -60,7 +65,9 @@ def blended(found: Found, logits: Tensor, blend: Tensor, k: int) -> Lists:
     scores = scores.masked_fill(found.ids == NOTHING, -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     scores, order = scores[:, :k], order[:, :k]
-    probabilities = logits.sigmoid().gather(1, order[:, :, None].expand(-1, -1, logits.shape[2]))
+    # User by user: a vectorised function may differ in its last bit with the place of a value in the tensor.
+    probabilities = torch.stack([each.sigmoid() for each in logits]) if len(logits) else logits
+    probabilities = probabilities.gather(1, order[:, :, None].expand(-1, -1, logits.shape[2]))
     return Lists(
         found.ids.gather(1, order),
         scores.float(),

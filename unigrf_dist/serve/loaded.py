@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 from torch import Tensor
@@ -52,6 +53,7 @@ class LoadedRun:
         blend: lambda of ranking tasks, by rule, where a request names none.
         dataset: the data set, whose batches carry the model's user features; None for an export, which has no
             users.
+        index: file of an index for approximate search, of an export that has one.
     """
 
     config: Config
@@ -62,6 +64,7 @@ class LoadedRun:
     checkpoint: str
     blend: Mapping[str, float]
     dataset: Dataset | None
+    index: Path | None = None
 
     @property
     def tasks(self) -> list[str]:

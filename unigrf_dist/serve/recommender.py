@@ -20,6 +20,8 @@ from unigrf_dist.data.histories import NOBODY, UserHistories
 from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.data.split import SplitRule
 from unigrf_dist.errors import UserError
+from unigrf_dist.ranks.collective import Collective
+from unigrf_dist.serve.approximate import Search, approximate_catalogue
 from unigrf_dist.serve.lists import Lists
 from unigrf_dist.serve.loaded import LoadedRun
 from unigrf_dist.serve.popular import popular_lists
@@ -74,28 +76,38 @@ class Recommender:
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         overrides: ``key=value`` of the configuration, such as where the data set lies now.
         kept_bytes: memory for histories that `lists` keeps between calls, with the names it is given; 0 for none.
+        ranks: those that share the item table, all of which then call `lists`; None for this process alone.
 
     Raises:
         UserError: there is no such run, checkpoint or data set, they do not belong together, or a file is damaged.
     """
 
     def __init__(
-        self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = (), kept_bytes: int = 0
+        self,
+        run: Path | str,
+        *,
+        checkpoint: str = "best",
+        overrides: Sequence[str] = (),
+        kept_bytes: int = 0,
+        ranks: Collective | None = None,
     ) -> None:
         # What reads the folder of a run comes from training's packages, which an export does without.
         from unigrf_dist.serve.loading import load_run
 
-        self._answer_from(load_run(Path(run), checkpoint=checkpoint, overrides=overrides), kept_bytes)
+        loaded = load_run(Path(run), checkpoint=checkpoint, overrides=overrides, ranks=ranks)
+        self._answer_from(loaded, kept_bytes, "exact")
 
     @classmethod
-    def of(cls, run: LoadedRun, *, kept_bytes: int = 0) -> Recommender:
-        """Answers from a run or export that is loaded already."""
+    def of(cls, run: LoadedRun, *, kept_bytes: int = 0, search: Search = "auto") -> Recommender:
+        """Answers from a run or export that is loaded already; ``search`` as in ``from_pretrained``."""
         recommender = cls.__new__(cls)
-        recommender._answer_from(run, kept_bytes)
+        recommender._answer_from(run, kept_bytes, search)
         return recommender
 
-    def _answer_from(self, run: LoadedRun, kept_bytes: int) -> None:
-        self.run, self.tasks, self.stages = run, run.tasks, TwoStages(run, kept_bytes=kept_bytes)
+    def _answer_from(self, run: LoadedRun, kept_bytes: int, search: Search) -> None:
+        self.run, self.tasks = run, run.tasks
+        approximate = approximate_catalogue(run, search)
+        self.stages = TwoStages(run, kept_bytes=kept_bytes, approximate=approximate)
 
     @cached_property
     def users(self) -> UserHistories:
@@ -257,8 +269,7 @@ class Recommender:
         fallback = popular_lists(
             self.run.items.training_counts, num_users - len(known), options.k, num_tasks, options.allowed
         )
-        if not len(known):
-            return fallback
+        # Without any history, too: where ranks share the tables, the others may have some.
         with_events = self._with_features(histories.take(known))
         last = with_events.timestamps[with_events.offsets[1:] - 1]
         asked = last if at is None else at[known].astype(np.int64)

@@ -24,7 +24,18 @@ from unigrf_dist.serve.export.write import export_run
 from unigrf_dist.synthetic import synthesize
 
 BLEND = {"rating >= 4": 0.5, "rating >= 2": -1.5}
-NOT_THERE = ["torchrec", "deepspeed", "triton", "fbgemm_gpu", "duckdb", "typer", "rich", "psutil", "scipy"]
+NOT_THERE = [
+    "torchrec",
+    "deepspeed",
+    "triton",
+    "fbgemm_gpu",
+    "duckdb",
+    "typer",
+    "rich",
+    "psutil",
+    "scipy",
+    "faiss",
+]
 WITH_FEATURES = {"model__item_features": ["group"], "model__user_features": ["taste"]}
 
 

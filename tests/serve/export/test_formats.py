@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from torch import Tensor
 
 from tests.serve.drawn_run import write_drawn_run
@@ -38,6 +40,8 @@ CASES: dict[str, dict[str, Any]] = {
         "model__behaviours_carry_items": True,
     },
 }
+SCHEMA = Path(__file__).with_name("triton_model_config.pb")
+TYPES = {9: np.int64, 11: np.float32}  # TYPE_INT64, TYPE_FP32
 SIZES = [(1, 1), (1, 200), (64, 7)]
 NUM_ITEMS = 40
 
@@ -155,9 +159,46 @@ def test_programs_and_onnx_answer_in_a_process_without_this_package(dataset: Dat
     result = subprocess.run(words, cwd=tmp_path, env={"PATH": ""}, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) <= 1e-5
-    config = (tmp_path / "bundle" / "triton" / "rank" / "config.pbtxt").read_text()
-    assert 'output [{ name: "logits", data_type: TYPE_FP32, dims: [-1, -1, 2] }]' in config
-    assert 'input [{ name: "keys", data_type: TYPE_FP32, dims: [1, -1, -1, 2, 2, 8] }]' in config
+    for users, events in SIZES:
+        given = {name: tensor.numpy() for name, tensor in request(users, events).items()}
+        query, keys, values = served(tmp_path / "bundle" / "triton", "history", given)
+        assert query.shape[0] == users
+        behind = {name: given[name] for name in ("times", "lengths", "asked")}
+        ranked = {"candidates": given["item_ids"][:, :5], "keys": keys, "values": values, **behind}
+        (logits,) = served(tmp_path / "bundle" / "triton", "rank", ranked)
+        assert logits.shape == (users, min(5, events), 2)
+
+
+def model_config(file: Path) -> Any:
+    """A ``config.pbtxt``, parsed as the server does: an unknown field or value is an error.
+
+    The schema is ``model_config.proto`` of Triton Inference Server (triton-inference-server/common, BSD-3-Clause),
+    compiled, as tritonclient 2.73.0 has it.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(descriptor_pb2.FileDescriptorProto.FromString(SCHEMA.read_bytes()))
+    message = message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))
+    return text_format.Parse(file.read_text(), message())
+
+
+def served(repository: Path, name: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs of a model of the repository, which gets and gives what its configuration says and nothing else."""
+    config = model_config(repository / name / "config.pbtxt")
+    assert (config.name, config.backend, config.max_batch_size) == (name, "onnxruntime", 0)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(repository / name / "1" / "model.onnx", options)
+    # Of all that the file takes and gives nothing is left out.
+    assert [each.name for each in session.get_inputs()] == [each.name for each in config.input] == list(inputs)
+    outputs = session.run([each.name for each in config.output], inputs)
+    assert [each.name for each in session.get_outputs()] == [each.name for each in config.output]
+    found = zip([*config.input, *config.output], [*inputs.values(), *outputs], strict=True)
+    for told, array in found:
+        assert TYPES[told.data_type] == array.dtype, told.name
+        assert len(told.dims) == array.ndim, told.name
+        fits = [size in (-1, actual) for size, actual in zip(told.dims, array.shape, strict=True)]
+        assert all(fits), (told.name, array.shape)
+    return outputs
 
 
 def test_a_format_that_cannot_be_written_is_refused_before_anything(

@@ -14,6 +14,7 @@ FORMAT = 1
 MANIFEST_FILE = "MANIFEST.json"
 CONFIG_FILE = "config.json"
 ITEMS_FILE = "items.parquet"
+INDEX_FILE = "catalogue.faiss"
 CARD_FILE = "README.md"
 _FIX = "copy the export again, or make it anew with `unigrf export`"
 

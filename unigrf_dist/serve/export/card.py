@@ -12,7 +12,13 @@ from unigrf_dist.serve.loaded import LoadedRun
 
 
 def model_card(
-    run: LoadedRun, config: ExportConfig, record: dict[str, Any] | None, *, name: str, measured: bool
+    run: LoadedRun,
+    config: ExportConfig,
+    record: dict[str, Any] | None,
+    *,
+    name: str,
+    measured: bool,
+    recall: dict[int, float] | None = None,
 ) -> str:
     """Markdown.
 
@@ -22,6 +28,7 @@ def model_card(
         record: metrics of the test split, as in ``metrics.json``; None if there are none.
         name: name of the folder.
         measured: whether they are of the export itself, not of the run.
+        recall: by ``k``, what approximate search finds of the exact ``k`` best items; None without an index.
     """
     assert run.dataset is not None, "an export is made from a run's folder"
     parts = [
@@ -30,6 +37,7 @@ def model_card(
         _data(run.dataset, run.dataset.path.resolve().name),
         _figures(record, run.checkpoint, before_int8=config.quantize == "int8" and not measured),
         _order(config, run.tasks),
+        *([_search(recall)] if recall is not None else []),
         _limits(run, config),
     ]
     return "\n".join(parts)
@@ -114,6 +122,19 @@ def _order(config: ExportConfig, tasks: list[str]) -> str:
     return f"""## Order of a list
 
 `score = log p_retrieval + Σ λ log p_task`. λ of a request that names none: {blend}.
+"""
+
+
+def _search(recall: dict[int, float]) -> str:
+    rows = "\n".join(f"| {k} | {value:.4f} |" for k, value in recall.items())
+    return f"""## Approximate search
+
+`catalogue.faiss` is used where it is asked for (`search="ann"`), or above a million items. Share of the exact `k`
+best items that it finds, both without what the user has seen, over 1,000 users of the data set at most:
+
+| k | recall |
+|---:|---:|
+{rows}
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,26 +17,30 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
+from unigrf_dist.serve.approximate import Search
 from unigrf_dist.serve.dense_tables import ITEM, DenseTables
-from unigrf_dist.serve.export.bundle import CONFIG_FILE, ITEMS_FILE, verify
+from unigrf_dist.serve.export.bundle import CONFIG_FILE, INDEX_FILE, ITEMS_FILE, verify
 from unigrf_dist.serve.export.contents import LIVE, ExportConfig, stored_codes, stored_table
 from unigrf_dist.serve.export.weights import load_tensors
 from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
 from unigrf_dist.serve.recommender import Recommender
 
 
-def from_pretrained(folder: Path | str) -> Recommender:
+def from_pretrained(folder: Path | str, *, search: Search = "auto") -> Recommender:
     """A recommender from a folder that ``unigrf export`` wrote, for histories that requests bring.
 
     Every file is compared with its hash first. A request's ``blend`` is the export's unless it names one.
 
     Args:
         folder: folder of the export.
+        search: how the catalogue is searched: ``exact``; ``ann``, with ``catalogue.faiss`` of the export, where an
+            item may be missed and retrieval's probabilities are among the candidates that were found; ``auto``,
+            which is ``ann`` where there is this file and more than a million items.
 
     Raises:
-        UserError: there is no export, a file of it is damaged, or another version wrote it.
+        UserError: there is no export, a file of it is damaged or another version's, or it can't be searched so.
     """
-    return Recommender.of(load_export(Path(folder)))
+    return Recommender.of(load_export(Path(folder)), search=search)
 
 
 def load_export(folder: Path) -> LoadedRun:
@@ -48,7 +53,9 @@ def load_export(folder: Path) -> LoadedRun:
     try:
         stored = ExportConfig.model_validate(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
         tensors = load_tensors(folder)
-        return _loaded(stored, tensors, _items(folder / ITEMS_FILE))
+        index = folder / INDEX_FILE
+        loaded = _loaded(stored, tensors, _items(folder / ITEMS_FILE))
+        return replace(loaded, index=index if index.exists() else None)
     except (OSError, ValueError, KeyError, RuntimeError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: not an export that this version reads ({reason}); make it anew") from error

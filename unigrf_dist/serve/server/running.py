@@ -8,6 +8,7 @@ from pathlib import Path
 import uvicorn
 
 from unigrf_dist.errors import UserError
+from unigrf_dist.serve.approximate import Search
 from unigrf_dist.serve.server.app import Limits, make_app
 from unigrf_dist.serve.server.versions import Versions
 
@@ -37,7 +38,9 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def serve(folder: Path, *, host: str, port: int, checkpoint: str, kept_bytes: int, limits: Limits) -> None:
+def serve(
+    folder: Path, *, host: str, port: int, checkpoint: str, kept_bytes: int, search: Search, limits: Limits
+) -> None:
     """Serve a folder until SIGTERM or Ctrl-C, which let the requests that have come be answered.
 
     Args:
@@ -46,13 +49,14 @@ def serve(folder: Path, *, host: str, port: int, checkpoint: str, kept_bytes: in
         port: port to listen on.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         kept_bytes: memory for kept histories.
+        search: how the catalogue of an export is searched, as in ``from_pretrained``.
         limits: what is taken, and from whom.
 
     Raises:
         UserError: the folder can't be served, or the address needs a token.
     """
     refuse_open_door(host, limits.token)
-    versions = Versions(folder, checkpoint=checkpoint, kept_bytes=kept_bytes)
+    versions = Versions(folder, checkpoint=checkpoint, kept_bytes=kept_bytes, search=search)
     print(f"serving {versions.current.name} on http://{host}:{port}/", flush=True)
     uvicorn.run(
         make_app(versions, limits),

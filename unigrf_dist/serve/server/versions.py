@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unigrf_dist.data.sequences import Sequences
+from unigrf_dist.errors import UserError
+from unigrf_dist.serve.approximate import Search
 from unigrf_dist.serve.blend_file import BLEND_FILE
 from unigrf_dist.serve.export.bundle import MANIFEST_FILE
 from unigrf_dist.serve.export.read import load_export
@@ -62,20 +64,23 @@ class Version:
             return self.recommender.users.raw_ids()[:count].to_pylist()
 
 
-def open_version(folder: Path, *, checkpoint: str, kept_bytes: int) -> Version:
+def open_version(folder: Path, *, checkpoint: str, kept_bytes: int, search: Search = "auto") -> Version:
     """Load what ``folder`` holds now, ready to answer.
 
     Args:
         folder: folder of a run or export; a symbolic link is followed once, so that the version is that of one.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         kept_bytes: memory for histories that are kept between requests.
+        search: how the catalogue of an export is searched, as in ``from_pretrained``.
 
     Raises:
         UserError: as `Recommender`.
     """
     place = folder.resolve()
     if (place / MANIFEST_FILE).exists():
-        recommender = Recommender.of(load_export(place), kept_bytes=kept_bytes)
+        recommender = Recommender.of(load_export(place), kept_bytes=kept_bytes, search=search)
+    elif search == "ann":
+        raise UserError(f"{folder}: --search ann takes an export; make one with `unigrf export --ann`")
     else:
         recommender = Recommender(place, checkpoint=checkpoint, kept_bytes=kept_bytes)
     titles = recommender.run.items.titles
@@ -114,13 +119,16 @@ class Versions:
         folder: folder of a run or export, or a symbolic link to one, read again at every swap.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         kept_bytes: memory for kept histories of one version; while one replaces another, both have theirs.
+        search: how the catalogue of an export is searched, as in ``from_pretrained``.
 
     Raises:
         UserError: the folder can't be served.
     """
 
-    def __init__(self, folder: Path, *, checkpoint: str = "best", kept_bytes: int) -> None:
-        self._folder, self._checkpoint, self._kept_bytes = folder, checkpoint, kept_bytes
+    def __init__(
+        self, folder: Path, *, checkpoint: str = "best", kept_bytes: int, search: Search = "auto"
+    ) -> None:
+        self._folder, self._checkpoint, self._kept_bytes, self._search = folder, checkpoint, kept_bytes, search
         self._swapping = threading.Lock()
         self.current = self._load()
 
@@ -141,4 +149,6 @@ class Versions:
             return loaded, True
 
     def _load(self) -> Version:
-        return open_version(self._folder, checkpoint=self._checkpoint, kept_bytes=self._kept_bytes)
+        return open_version(
+            self._folder, checkpoint=self._checkpoint, kept_bytes=self._kept_bytes, search=self._search
+        )
