@@ -1,7 +1,10 @@
-"""The model of compiled loops: its counts by hand, and its budgets."""
+"""The model of compiled loops: its counts by hand, its budgets, and the shipped kernels within theirs."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,9 @@ from unigrf_kernels.aot.model.loops import BUCKETS_PER_TILE, Loop, main_loops
 from unigrf_kernels.aot.model.measure import KernelModel, read_models, write_models
 from unigrf_kernels.aot.model.predict import Prediction, predict, resident_blocks
 from unigrf_kernels.aot.model.products import Product, Products, clocks, products_of_loops
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "kernels" / "docs"
 
 # A loop with a rare branch in 64 bits, a usual branch, a loop over buckets, a wait that spins, and a jump back
 # from behind the end of the function.
@@ -140,3 +146,14 @@ def test_a_kernel_needs_a_budget() -> None:
 def test_kept_models_come_back(tmp_path: Path) -> None:
     write_models(tmp_path / "models.jsonl", [model()])
     assert read_models(tmp_path / "models.jsonl") == {"digest": model()}
+
+
+def test_shipped_kernels_stay_within_their_budgets() -> None:
+    """What changed since the models were kept is compiled: seconds for each kernel."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = str(ROOT / "kernels")
+    files = ["--known", str(DOCS / "models.jsonl"), "--budgets", str(DOCS / "budgets.txt")]
+    command = [sys.executable, "-m", "unigrf_kernels.aot", "--model", "--arch", "sm_90", *files]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "predicted TFLOP/s" in done.stdout
