@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from .cache import fingerprint
+from .model.budgets import over_budget, read_budgets
+from .model.measure import read_models, write_models
+from .model.run import model_all, select_models
+from .model.table import format_models
 from .passed import read_passed, write_passed
 from .report import format_summary, format_table, to_json
 from .run import compile_all, discover_cases, select
@@ -38,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="Markdown tables with one line per kernel and dtype, as in kernels/docs/resources.md",
     )
     parser.add_argument("--json", type=Path, help="write the reports to this file")
+    parser.add_argument("--model", action="store_true", help="what bounds the main loops, and predicted speeds")
+    parser.add_argument("--known", type=Path, help="with --model: file of models, of which none is made again")
+    parser.add_argument("--keep", type=Path, help="with --model: write all models to this file")
+    parser.add_argument("--budgets", type=Path, help="with --model: file of budgets that no kernel may exceed")
     options = parser.parse_args(arguments)
     archs = options.arch.split(",")
     unknown = sorted(set(archs) - set(TARGETS))
@@ -46,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"--arch must name {', '.join(TARGETS)}, got {', '.join(unknown)}")
 
+    if options.model:
+        return _model(options, archs)
     begin = time.perf_counter()
     passed = read_passed(options.passed) if options.passed else frozenset()
     selected = select(archs, only=options.only, passed=passed)
@@ -62,6 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(to_json(reports, _versions()), encoding="utf-8")
     return 1 if faulty else 0
+
+
+def _model(options: argparse.Namespace, archs: Sequence[str]) -> int:
+    """Print the model's table; 1 if a kernel exceeds its budget or computes the same numbers twice."""
+    known = read_models(options.known) if options.known else {}
+    models = model_all(select_models(archs, only=options.only), known=known, processes=options.processes)
+    print(format_models(models))
+    if options.json:
+        document = {"versions": _versions(), "models": [asdict(model) for model in models]}
+        options.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    if options.keep:
+        write_models(options.keep, models)
+    faults = over_budget(models, read_budgets(options.budgets)) if options.budgets else []
+    for fault in faults:
+        print(f"FAULT: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
