@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .cache import fingerprint
+from .measured import is_excused, read_measured
 from .model.budgets import over_budget, read_budgets
 from .model.measure import read_models, write_models
 from .model.run import model_all, select_models
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, help="compilers that run at a time")
     parser.add_argument("--cache", type=Path, help="folder that keeps reports until their kernel changes")
     parser.add_argument("--passed", type=Path, help="leave out what this file lists as passed")
+    parser.add_argument("--measured", type=Path, help="allow the spills that this file lists as timed on a card")
     parser.add_argument("--record", type=Path, help="write the list of what passed to this file, if all did")
     parser.add_argument(
         "--summary",
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     archs = options.arch.split(",")
     unknown = sorted(set(archs) - set(TARGETS))
-    if options.record and (options.passed or options.only):
-        parser.error("--record lists all that passed: leave out --passed and --only")
+    if options.record and options.only:
+        parser.error("--record lists all that passed: leave out --only")
     if unknown:
         parser.error(f"--arch must name {', '.join(TARGETS)}, got {', '.join(unknown)}")
 
@@ -63,13 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     selected = select(archs, only=options.only, passed=passed)
     reports = compile_all(selected, processes=options.processes, cache=options.cache)
     print(format_summary(reports) if options.summary else format_table(reports))
-    faulty = [report for report in reports if report.faults]
+    measured = read_measured(options.measured) if options.measured else {}
+    faulty = [report for report in reports if report.faults and not is_excused(report, measured)]
     if options.summary and faulty:
         print(format_table(faulty), file=sys.stderr)
     seconds = time.perf_counter() - begin
     print(f"{len(reports)} configurations in {seconds:.0f} s, {len(faulty)} with faults")
     if options.record and not faulty:
-        cases = [(discover_cases()[number], TARGETS[arch]) for number, arch in selected]
+        # What was passed before stays listed, if it is shipped still.
+        cases = [(discover_cases()[number], TARGETS[arch]) for number, arch in select(archs)]
         write_passed(options.record, ((fingerprint(case, target), target, case) for case, target in cases))
     if options.json:
         options.json.write_text(to_json(reports, _versions()), encoding="utf-8")

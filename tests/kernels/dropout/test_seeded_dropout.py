@@ -80,7 +80,7 @@ def test_triton_operator_obeys_the_rules_of_custom_operators() -> None:
         (torch.ones(3), {"seed": torch.zeros(1).long()}, ValueError, r"seed must have shape \[\], got \[1\]"),
         (torch.ones(3), {"seed": torch.zeros(())}, TypeError, "seed must be int64, got float32"),
         (
-            torch.ones(3, dtype=torch.float64),
+            torch.ones(3, dtype=torch.float64, device=TRITON_DEVICE),
             {"implementation": "triton"},
             TypeError,
             "x must be one of float32, bfloat16, float16 for implementation 'triton', got float64; use 'torch'",

@@ -176,7 +176,7 @@ def test_refusals(bad: dict[str, Any], error: type, message: str) -> None:
 
 
 def test_what_the_kernels_cannot_hold_is_refused() -> None:
-    rows, vector = torch.zeros(1, 8193), torch.ones(8193)
+    rows, vector = torch.zeros(1, 8193, device=TRITON_DEVICE), torch.ones(8193, device=TRITON_DEVICE)
     wide = {"attention": rows, "gate": rows, "norm_weight": vector, "norm_bias": vector}
     expected = "^attention must have at most 8192 columns for implementation 'triton', got 8193; use 'torch'$"
     with pytest.raises(ValueError, match=expected):

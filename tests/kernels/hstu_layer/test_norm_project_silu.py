@@ -154,7 +154,9 @@ def test_constant_rows_give_the_bias_and_no_infinities() -> None:
         )
         parts = norm_project_silu(x, ones, zeros, weight, (1, 1, 1, 1), implementation=implementation)
         (grad,) = torch.autograd.grad(sum(part.sum() for part in parts), x)
-        assert all((part == 0).all() for part in parts)
+        # A chip's mean of equal numbers may differ from them in the last bit, which 1 / sqrt(eps) magnifies.
+        bound = 1e-3 if x.is_cuda else 0.0
+        assert all(part.abs().max() <= bound for part in parts)
         assert torch.isfinite(grad).all()
 
 
@@ -205,14 +207,17 @@ def test_refusals(bad: dict[str, Any], error: type, message: str) -> None:
 
 def test_what_the_kernels_cannot_hold_is_refused() -> None:
     wide = {
-        "x": torch.zeros(1, 8193),
-        "norm_weight": torch.ones(8193),
-        "norm_bias": torch.ones(8193),
-        "weight": torch.zeros(8193, 10),
+        "x": torch.zeros(1, 8193, device=TRITON_DEVICE),
+        "norm_weight": torch.ones(8193, device=TRITON_DEVICE),
+        "norm_bias": torch.ones(8193, device=TRITON_DEVICE),
+        "weight": torch.zeros(8193, 10, device=TRITON_DEVICE),
     }
     expected = "^x must have at most 8192 columns for implementation 'triton', got 8193; use 'torch'$"
     with pytest.raises(ValueError, match=expected):
         norm_project_silu(**{**GOOD, **wide}, implementation="triton")
-    doubles = {name: tensor.double() if name != "splits" else tensor for name, tensor in GOOD.items()}
+    doubles = {
+        name: tensor.to(TRITON_DEVICE, torch.float64) if name != "splits" else tensor
+        for name, tensor in GOOD.items()
+    }
     with pytest.raises(TypeError, match=r"^x must be one of .* for implementation 'triton', got float64"):
         norm_project_silu(**doubles, implementation="triton")

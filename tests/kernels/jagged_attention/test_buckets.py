@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kernels.exactness import TRITON_DEVICE
 from unigrf_kernels.ops.jagged_attention import jagged_attention
 from unigrf_kernels.ops.jagged_attention.buckets import bucket_thresholds, time_buckets
 
@@ -66,7 +67,8 @@ LIMITS = [-(2**63), -(2**63) + 1, -1, 0, 5, 2**62, 2**63 - 1]
 @pytest.mark.parametrize("num_buckets", [64, 145])
 def test_times_at_the_limits_of_int64(implementation: str, num_buckets: int) -> None:
     """Tokens ask at one limit and happened at another; buckets from Python's integers, which never overflow."""
-    times = torch.tensor(LIMITS)
+    device = TRITON_DEVICE if implementation == "triton" else torch.device("cpu")
+    times = torch.tensor(LIMITS, device=device)
     asked, happened = times, times.flip(0)
     bound = 2**62 - 1
 
@@ -76,14 +78,14 @@ def test_times_at_the_limits_of_int64(implementation: str, num_buckets: int) -> 
 
     count = len(LIMITS)
     # Scores are the time bias alone, values one-hot: the output shows each weight.
-    zeros = torch.zeros(count, 1, 16)
-    values = torch.eye(count, 16)[:, None]
-    table = torch.linspace(-2, 2, num_buckets)[None]
+    zeros = torch.zeros(count, 1, 16, device=device)
+    values = torch.eye(count, 16, device=device)[:, None]
+    table = torch.linspace(-2, 2, num_buckets, device=device)[None]
     out = jagged_attention(
         zeros,
         zeros,
         values,
-        torch.tensor([0, count]),
+        torch.tensor([0, count], device=device),
         scale=1.0,
         scaling_length=1.0,
         time_bias=table,

@@ -16,6 +16,7 @@ from unigrf_kernels.ops.joint_loss.problem import NeedsGrad, Problem
 
 from .cases import (
     CASES,
+    DEVICE,
     DIFFERENTIABLE,
     EVERYTHING,
     Case,
@@ -88,6 +89,7 @@ def test_memory_nobody_wrote_is_never_read(case: Case, poisoned_memory: None) ->
         assert not value.isnan().any(), name
 
 
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="PyTorch's index_add adds in any order on a GPU")
 def test_repeats_are_bit_equal() -> None:
     inputs = make_inputs(Case(P=300, K=200, M=3, mask=True, num_rows=9, T=500))
     first, second = run(inputs, "torch"), run(inputs, "torch")

@@ -14,6 +14,7 @@ from unigrf_kernels.ops.joint_loss.schedule import Schedule, choose_schedule
 
 from .cases import (
     CASES,
+    DEVICE,
     DIFFERENTIABLE,
     EVERYTHING,
     Case,
@@ -77,7 +78,9 @@ def test_each_gradient_alone(needed: str, poisoned_memory: None) -> None:
     inputs = make_inputs(EVERYTHING)
     alone, together = run(inputs, "triton", (needed,)), run(inputs, "triton")
     for name in alone.keys() - {"retrieval_sq_norm", "ranking_sq_norm"}:
-        assert torch.equal(alone[name], together[name]), name
+        # A chip runs other instructions for one gradient than for all, which may round otherwise.
+        bound = 2e-6 if DEVICE.type == "cuda" else 0.0
+        torch.testing.assert_close(alone[name], together[name], rtol=bound, atol=bound, msg=name)
     assert bool(alone["retrieval_sq_norm"].isnan()) == (needed != "hidden")
 
 

@@ -127,7 +127,8 @@ GOOD: dict[str, Any] = {"x": torch.zeros(3, 4), "weight": torch.ones(4)}
          "weight must be float16 or float32, got bfloat16"),
         ({"weight": torch.ones(4, device="meta")}, ValueError, "weight must be on cpu, got meta"),
         ({"eps": 0.0}, ValueError, "eps must be positive, got 0.0"),
-        ({"x": torch.zeros(1, 8193), "weight": torch.ones(8193), "implementation": "triton"}, ValueError,
+        ({"x": torch.zeros(1, 8193, device=TRITON_DEVICE), "weight": torch.ones(8193, device=TRITON_DEVICE),
+          "implementation": "triton"}, ValueError,
          "x must have at most 8192 columns for implementation 'triton', got 8193; use 'torch'"),
     ],
 )  # fmt: skip

@@ -143,7 +143,12 @@ GOOD: dict[str, Any] = {
         ),
         ({"base": 1.0}, ValueError, "base must be above 1, got 1.0"),
         (
-            {"q": torch.zeros(3, 2, 4).double(), "k": torch.zeros(3, 1, 4).double(), "implementation": "triton"},
+            {
+                "q": torch.zeros(3, 2, 4, dtype=torch.float64, device=TRITON_DEVICE),
+                "k": torch.zeros(3, 1, 4, dtype=torch.float64, device=TRITON_DEVICE),
+                "positions": torch.zeros(3, dtype=torch.int64, device=TRITON_DEVICE),
+                "implementation": "triton",
+            },
             TypeError,
             "q must be one of float32, bfloat16, float16 for implementation 'triton', got float64; use 'torch'",
         ),

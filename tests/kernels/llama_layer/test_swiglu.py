@@ -77,7 +77,7 @@ def test_triton_operator_obeys_the_rules_of_custom_operators() -> None:
         (torch.zeros(3), torch.zeros(4), {}, ValueError, r"up must have shape \[3\], got \[4\]"),
         (torch.zeros(3), torch.zeros(3).half(), {}, TypeError, "up must be float32 like gate, got float16"),
         (torch.zeros(3), torch.zeros(3, device="meta"), {}, ValueError, "up must be on cpu, got meta"),
-        (torch.zeros(3).double(), torch.zeros(3).double(), {"implementation": "triton"}, TypeError,
+        (*torch.zeros(2, 3, dtype=torch.float64, device=TRITON_DEVICE), {"implementation": "triton"}, TypeError,
          "gate must be one of float32, bfloat16, float16 for implementation 'triton', got float64; use 'torch'"),
     ],
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Block sizes of the Triton attention kernels for each chip.
 
-The largest tiles found that compile without spilled registers, within the chip's shared memory and, for 16-bit
-operands, onto its matrix instructions, in every variant of `aot/cases/jagged_attention.py`. They were chosen by
-those counts and have not been timed yet.
+On sm_90 and for 16-bit operands, the fastest of some 200 on an H100 (`docs/measured.md`). Elsewhere the largest
+tiles found that compile without spilled registers, within the chip's shared memory and, for 16-bit operands, onto
+its matrix instructions, in every variant of `aot/cases/jagged_attention.py`; those have not been timed yet.
 """
 
 from __future__ import annotations
@@ -77,18 +77,18 @@ _SM80 = {
 }
 _SM90 = {
     "half": {
-        16: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(128, 64, 8, 2), False),
-        32: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(128, 64, 8, 2), False),
-        64: (Tile(128, 64, 8, 3), Tile(64, 128, 8, 2), Tile(128, 64, 8, 2), False),
-        128: (Tile(128, 64, 8, 3), Tile(32, 64, 8, 2), Tile(128, 64, 8, 2), False),
-        256: (Tile(128, 64, 8, 2), Tile(16, 64, 8, 2), Tile(128, 32, 8, 2), True),
+        16: (Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), False),
+        32: (Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), False),
+        64: (Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), Tile(64, 64, 4, 3), False),
+        128: (Tile(128, 32, 8, 3), Tile(32, 64, 4, 2), Tile(128, 64, 8, 3), False),
+        256: (Tile(128, 32, 8, 3), Tile(32, 64, 4, 1), Tile(128, 32, 8, 3), True),
     },
     "half biased": {
-        16: (Tile(128, 32, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
-        32: (Tile(128, 32, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
-        64: (Tile(128, 64, 8, 2), Tile(32, 128, 8, 2), Tile(64, 64, 8, 2), False),
-        128: (Tile(128, 32, 8, 2), Tile(32, 64, 8, 2), Tile(128, 32, 8, 2), False),
-        256: (Tile(64, 32, 8, 2), Tile(16, 64, 8, 2), Tile(64, 32, 8, 2), True),
+        16: (Tile(64, 64, 4, 2), Tile(32, 64, 4, 2), Tile(64, 64, 4, 2), False),
+        32: (Tile(64, 32, 4, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), False),
+        64: (Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), False),
+        128: (Tile(64, 64, 4, 2), Tile(32, 64, 4, 2), Tile(64, 64, 4, 2), False),
+        256: (Tile(64, 32, 4, 2), Tile(16, 64, 4, 2), Tile(64, 32, 4, 2), True),
     },
     "single": _SINGLE,
     "single biased": _SINGLE,
