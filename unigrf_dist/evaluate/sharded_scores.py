@@ -69,6 +69,7 @@ class ShardedScores:
         self._parts = sorted((part for part in parts if part.weight.numel()), key=lambda part: part.first)
         self.split_by_columns = self._check_cover()
         self._divisors: list[Tensor] | None = None
+        self._fixed: dict[tuple[int, int], Tensor] = {}
         self._unit = 1.0
 
     def unit(self, device: torch.device) -> float:
@@ -95,7 +96,8 @@ class ShardedScores:
             return
         for part, divisor in zip(self._parts, divisors, strict=True):
             for first in range(part.first, part.last, size):
-                yield first, _scores(queries, part, divisor, first, min(first + size, part.last))
+                last = min(first + size, part.last)
+                yield first, queries[:, part.columns] @ self._fixed_items(part, divisor, first, last).T
 
     def of_items(self, queries: Tensor, item_ids: Tensor) -> Tensor:
         """``[Q]`` float64, the score of one item per query, equal to the last bit to that in ``chunks``."""
@@ -106,6 +108,15 @@ class ShardedScores:
             items = to_fixed_point(part.weight[rows], divisor[rows])
             scores[here] += (queries[here, part.columns] * items).sum(1)
         return self._ranks.sum(scores)
+
+    def _fixed_items(self, part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
+        """``[last - first, columns]`` items in fixed point; of a small table they are made once."""
+        if 8 * part.weight.numel() > self._chunk_bytes:
+            return _to_fixed(part, divisor, first, last)
+        key = (part.first, part.column)
+        if key not in self._fixed:
+            self._fixed[key] = _to_fixed(part, divisor, part.first, part.last)
+        return self._fixed[key][first - part.first : last - part.first]
 
     def _summed(self, queries: Tensor, first: int, last: int) -> Tensor:
         scores = queries.new_zeros(queries.shape[0], last - first)
@@ -178,5 +189,9 @@ def _without_padding(shard: TableShard, dim: int) -> _Part:
 
 
 def _scores(queries: Tensor, part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
+    return queries[:, part.columns] @ _to_fixed(part, divisor, first, last).T
+
+
+def _to_fixed(part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
     rows = slice(first - part.first, last - part.first)
-    return queries[:, part.columns] @ to_fixed_point(part.weight[rows], divisor[rows]).T
+    return to_fixed_point(part.weight[rows], divisor[rows])
