@@ -46,6 +46,7 @@ class FeatureTables:
     ) -> None:
         self._connection, self._owner = connection, owner
         self.multi_valued: dict[str, bool] = {}
+        self._has_titles = source is not None and source.title is not None
         if source is None:
             return
         with user_error_of_reading(source.file):
@@ -79,6 +80,16 @@ class FeatureTables:
             return None
         return write_item_codes(folder, self.multi_valued, self._codes("item_id"))
 
+    def titles(self) -> pa.Array | None:
+        """What the items are called, by ascending item id, null where the file does not say; None without titles."""
+        if not self._has_titles:
+            return None
+        query = (
+            "SELECT nullif(trim(CAST(r.title AS VARCHAR)), '') AS title FROM items o "
+            "LEFT JOIN item_rows r ON r.raw_id = o.raw_id ORDER BY o.item_id"
+        )
+        return self._connection.sql(query).to_arrow_table().column(0).combine_chunks()
+
     def codes(self) -> Iterator[pa.RecordBatch]:
         """Codes of all owners, by ascending raw id, in chunks with one column per feature."""
         for batch in self._codes("raw_id"):
@@ -93,6 +104,9 @@ class FeatureTables:
             for number, column in enumerate(source.features.values())
         )
         kept = "".join(f", column_{number}" for number in range(len(source.features)))
+        if source.title is not None:
+            named += f", {scan.columns[source.title].sql} AS title"
+            kept += ", title"
         rows = f"{self._owner}_rows"
         self._connection.execute(
             f"CREATE TABLE {rows} AS SELECT row, CAST(key AS {ID_TYPES[id_type]}) AS raw_id, "

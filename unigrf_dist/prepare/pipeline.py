@@ -126,6 +126,7 @@ def prepare(
                 raw_files=raw_file_records(raws, sources),
                 features=[*item_features.write(folder), *user_features.write(folder)],
                 item_features=item_features.write_items(folder),
+                item_titles=item_features.titles(),
             )
     notes = [note for each in sources for note in each.notes]
     return DatasetSummary(Path(out), manifest, time.perf_counter() - begun, notes)

@@ -77,15 +77,18 @@ class FeatureSource(RawTable):
         file: the file.
         key: column of the raw ids.
         features: column of every feature, by the feature's name.
+        title: column of what an item is called; None if there is none.
     """
 
     file: Path
     key: str
     features: Mapping[str, FeatureColumn]
+    title: str | None = None
 
     @property
     def columns(self) -> list[str]:
-        return list(dict.fromkeys((self.key, *(feature.column for feature in self.features.values()))))
+        titles = [] if self.title is None else [self.title]
+        return list(dict.fromkeys((self.key, *(feature.column for feature in self.features.values()), *titles)))
 
 
 @dataclass(frozen=True, kw_only=True)
