@@ -84,7 +84,7 @@ gpu: setup  ## first session on a GPU, under nine minutes: tests, sanitizer, ben
 	@$(IN_VENV) python -m tools.gpu $(ARGS)
 
 chaos: setup  ## faults on purpose, for hours: docs/reliability.md
-	@$(IN_VENV) unigrf chaos --out runs/chaos --rounds 20 $(ARGS)
+	@$(IN_VENV) unigrf chaos --out runs/chaos --rounds 20 --soak 20000 $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis data/demo runs/demo

@@ -38,9 +38,12 @@ COMMON = [
 ]
 # DeepSpeed compiles an operator when the first process group starts.
 COMPILED = ["triton==3.7.1", "ninja>=1.11"]
+# Graphs for other runtimes (`unigrf export --formats onnx`).
+ONNX = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # What `unigrf serve` needs besides.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]
 TEST = [
+    *ONNX,
     "pytest>=8",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -90,6 +93,7 @@ setup(
     extras_require={
         "cpu": ["fbgemm-gpu-cpu==1.8.0", *COMPILED],
         "cuda": ["fbgemm-gpu==1.8.0", *COMPILED],
+        "onnx": ONNX,
         "serve": SERVE,
         "test": [*SERVE, *TEST],
     },

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from unigrf_dist.evaluate.evaluator import evaluate as evaluate_model
     from unigrf_dist.model.unigrf import UniGRF
     from unigrf_dist.prepare import prepare as prepare_dataset
+    from unigrf_dist.serve.export.read import from_pretrained
+    from unigrf_dist.serve.recommender import Recommender
     from unigrf_dist.synthetic import synthesize
 
 __version__ = "0.1.0"
@@ -27,11 +29,13 @@ __all__ = [
     "Dataset",
     "EvaluationStream",
     "JaggedBatch",
+    "Recommender",
     "TrainStream",
     "UniGRF",
     "UserError",
     "__version__",
     "evaluate_model",
+    "from_pretrained",
     "load_config",
     "open_dataset",
     "prepare_dataset",
@@ -44,10 +48,12 @@ _HOMES = {
     "Dataset": ("unigrf_dist.data", "Dataset"),
     "EvaluationStream": ("unigrf_dist.data", "EvaluationStream"),
     "JaggedBatch": ("unigrf_dist.data", "JaggedBatch"),
+    "Recommender": ("unigrf_dist.serve.recommender", "Recommender"),
     "TrainStream": ("unigrf_dist.data", "TrainStream"),
     "UniGRF": ("unigrf_dist.model.unigrf", "UniGRF"),
     "UserError": ("unigrf_dist.errors", "UserError"),
     "evaluate_model": ("unigrf_dist.evaluate.evaluator", "evaluate"),
+    "from_pretrained": ("unigrf_dist.serve.export.read", "from_pretrained"),
     "load_config": ("unigrf_dist.config", "load_config"),
     "open_dataset": ("unigrf_dist.data", "open_dataset"),
     "prepare_dataset": ("unigrf_dist.prepare", "prepare"),

@@ -139,6 +139,7 @@ def main() -> None:
     from unigrf_dist.programs import chaos as chaos_command
     from unigrf_dist.programs import config as config_commands
     from unigrf_dist.programs import data as data_commands
+    from unigrf_dist.programs import export as export_command
     from unigrf_dist.programs import recommend as recommend_command
     from unigrf_dist.programs import save_pause
     from unigrf_dist.programs import serve as serve_command
@@ -150,6 +151,7 @@ def main() -> None:
     chaos_command.register(app)
     bench.command("save")(save_pause.bench_save)
     recommend_command.register(app)
+    export_command.register(app)
     serve_command.register(app)
     try:
         app()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -28,6 +30,13 @@ def test_all_but_the_last_event_of_a_user_have_a_next(lengths: list[int]) -> Non
     has_next = batch_of(lengths).has_next_event
     assert has_next.tolist() == [event + 1 < length for length in lengths for event in range(length)]
     assert has_next.dtype == torch.bool
+
+
+def test_trained_events_are_those_behind_the_context_of_their_user() -> None:
+    batch = replace(batch_of([0, 2, 3, 0, 2]), context_lengths=torch.tensor([0, 1, 0, 0, 2]))
+    assert batch.is_trained.tolist() == [False, True, True, True, True, False, False]
+    assert batch_of([2, 1]).is_trained is None
+    assert torch.equal(batch.to("cpu").context_lengths, batch.context_lengths)
 
 
 def test_an_empty_batch_has_no_events() -> None:

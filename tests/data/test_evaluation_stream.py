@@ -136,3 +136,20 @@ def test_every_held_out_event_comes_once_for_any_sizes(
         row for rank in range(world_size) for batch in stream(small, rank=rank, **changes) for row in rows(batch)
     ]
     assert sorted(found) == expected(users, split, max_events)
+
+
+def test_what_leaves_the_ranking_is_as_the_rule_says(tmp_path: Path) -> None:
+    items = [5, 1, 2, 5, 3, 4, 9, 5]
+    again = write_users(tmp_path / "set", [[(item, 0, time) for time, item in enumerate(items)]] * 2)
+    for rule, window, seen, removed in (
+        ("exclude", 3, items[:-1], True),
+        ("window", 3, [3, 4, 9], False),
+        ("window", 4, [5, 3, 4, 9], True),
+        ("keep", 4, [], False),
+    ):
+        [batch] = stream(again, seen=rule, max_events=window)
+        assert seen_of(batch) == [seen] * 2
+        assert batch.target_removed.tolist() == [removed] * 2
+        assert batch.target_repeats.tolist() == [True] * 2
+    [batch] = stream(again, split="validation")
+    assert batch.target_repeats.tolist() == batch.target_removed.tolist() == [False] * 2

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -71,12 +70,28 @@ def test_nvcc_is_needed_only_with_a_gpu(programs: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["deepspeed_shm_comm", "py311_cpu/deepspeed_shm_comm"])
-def test_the_lock_of_a_killed_build_is_found(programs: Path, tmp_path: Path, folder: str) -> None:
+def test_the_lock_of_a_killed_build_is_removed(programs: Path, tmp_path: Path, folder: str) -> None:
     lock = tmp_path / "extensions" / folder / "lock"
     lock.parent.mkdir(parents=True)
+    with lock.open("w"):  # as torch holds it while it builds
+        assert "build lock" not in found()
+        assert lock.exists()
+    check = found()["build lock"]
+    assert (check.status, check.found) == (Status.OK, f"removed {lock}: a killed build had left it")
+    assert not lock.exists()
+
+
+def test_a_lock_that_cannot_be_removed_comes_with_the_command(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "extensions" / "fused_adam" / "lock"
+    lock.parent.mkdir(parents=True)
     lock.touch()
-    assert "build lock" not in found()  # somebody may be building right now
-    an_hour_ago = time.time() - 3600
-    os.utime(lock, (an_hour_ago, an_hour_ago))
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
     check = found()["build lock"]
     assert (check.status, check.fix) == (Status.FAIL, f"rm {lock}")
+    assert "Permission denied" in check.found

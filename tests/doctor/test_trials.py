@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,28 @@ def test_a_probe_that_raises_is_quoted() -> None:
 
 def test_a_probe_that_hangs_is_given_up() -> None:
     assert run_probe("fbgemm", timeout_seconds=0.05) == Outcome(False, "no answer within 0 s")
+
+
+def test_a_probe_that_waits_is_quoted_with_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waiter = tmp_path / "python"
+    waiter.write_text("#!/bin/sh\necho waiting for process 7\nsleep 60\n")
+    waiter.chmod(0o755)
+    monkeypatch.setattr(trials.sys, "executable", str(waiter))
+    outcome = run_probe("deepspeed", timeout_seconds=2)
+    assert outcome == Outcome(False, "no answer within 2 s; it said last: waiting for process 7")
+
+
+def test_deepspeed_starts_over_the_lock_of_a_killed_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch.utils.cpp_extension import _get_build_directory
+
+    built = Path(_get_build_directory("deepspeed_shm_comm", verbose=False))
+    shutil.copytree(built, tmp_path / built.name)
+    (tmp_path / built.name / "lock").touch()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    outcome = run_probe("deepspeed", timeout_seconds=300)
+    assert outcome.worked, outcome.text
 
 
 def test_a_probe_that_is_killed_is_told_by_its_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

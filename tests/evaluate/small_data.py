@@ -81,6 +81,9 @@ class LastEventModel:
         logits = torch.stack([products[:, 0] - products[:, 1], products[:, 2] + 1], dim=1)
         return SequenceScores(queries, logits, batch.lengths >= 2)
 
+    def live_items(self) -> None:
+        return None
+
     def catalogue(self) -> ShardedCatalogue:
         shard = TableShard(self.rows.start, 0, self.items[self.rows])
         return ShardedCatalogue([shard], num_items=NUM_ITEMS, dim=DIM, normalize=True)

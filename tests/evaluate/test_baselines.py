@@ -19,7 +19,8 @@ from tests.evaluate.small_data import (
     write_users,
 )
 from unigrf_dist.data import EvaluationStream
-from unigrf_dist.evaluate.baselines import SMOOTHING, MostRecent, Popularity
+from unigrf_dist.data.seen_rule import SeenRule
+from unigrf_dist.evaluate.baselines import SMOOTHING, MostRecent, Popularity, RepeatLast
 from unigrf_dist.evaluate.scorer import Scorer
 from unigrf_dist.evaluate.training_statistics import NEVER, previous_labels, training_statistics
 
@@ -29,12 +30,15 @@ TRAINING = [user[:-2] if len(user) >= 3 else user for user in USERS]
 WINDOW = 4
 
 
+def stream_of(folder: Path, split: str, seen: SeenRule = "exclude") -> EvaluationStream:
+    data = write_users(folder, USERS)
+    share = {"batch_users": 7, "max_events": WINDOW, "rank": 0, "world_size": 1}
+    return EvaluationStream(data, split=split, seen=seen, **share)
+
+
 def scored(baseline: Scorer, folder: Path, split: str) -> tuple[list[int], torch.Tensor]:
     """Ranks and logits of all users with a held-out event, in the order of users."""
-    stream = EvaluationStream(
-        write_users(folder, USERS), split=split, batch_users=7, max_events=WINDOW, rank=0, world_size=1
-    )
-    scores = [baseline.score_users(batch) for batch in stream]
+    scores = [baseline.score_users(batch) for batch in stream_of(folder, split)]
     return torch.cat([s.ranks for s in scores]).tolist(), torch.cat([s.logits for s in scores])
 
 
@@ -114,3 +118,21 @@ def test_statistics_do_not_depend_on_the_window_or_hold_held_out_events(tmp_path
     assert int(statistics.counts.sum()) == int(statistics.labelled[:, 0].sum()) == len(everything)
     assert int(statistics.labelled[:, 1].sum()) == sum(b >= 2 for _, b, _ in everything)
     assert int(statistics.positive[:, 1].sum()) == sum(b == 2 for _, b, _ in everything)
+
+
+def test_the_last_items_of_the_window_come_first_and_then_the_popular_ones(tmp_path: Path) -> None:
+    statistics = training_statistics(write_users(tmp_path / "a", USERS), TASK_LABELS, rank=0, world_size=1)
+    counts = Counter(event[0] for user in TRAINING for event in user)
+    expected = []
+    for user in ENOUGH:
+        latest_first = list(dict.fromkeys(event[0] for event in reversed(user[:-1][-WINDOW:])))
+        target = user[-1][0]
+        if target in latest_first:
+            expected.append(latest_first.index(target) + 1)
+        else:
+            values = [float(counts[i]) for i in range(NUM_ITEMS)]
+            expected.append(len(latest_first) + plain_rank(values, target, set(latest_first)))
+    baseline = RepeatLast(statistics)
+    batches = stream_of(tmp_path / "b", "test", "keep")
+    assert [rank for batch in batches for rank in baseline.score_users(batch).ranks.tolist()] == expected
+    assert len({rank for rank in expected if rank <= WINDOW}) > 1

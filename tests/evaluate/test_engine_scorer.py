@@ -103,7 +103,7 @@ class FakeEngine:
 
 
 class FakeTable:
-    num_items, width, device = 5, 3, torch.device("cpu")
+    num_items, num_rows, width, device, live = 5, 5, 3, torch.device("cpu"), None
 
     def lookup(self, ids: Tensor, batch: object) -> tuple[tuple, str, None]:
         return ("items", ids.tolist()), "side", None

@@ -35,26 +35,45 @@ ENOUGH = [user for user in USERS if len(user) >= 3]
 
 @dataclass(frozen=True)
 class Plain:
-    """A user's rank and logits, computed one item at a time."""
+    """A user's rank and logits, computed one item at a time.
+
+    Attributes:
+        met: whether the user had met the target at all, ``shown``: in the window of the model.
+    """
 
     rank: int
+    met: bool
+    shown: bool
     logits: list[float]
     labels: list[float]
 
 
-def plain(split: str) -> list[Plain]:
+WINDOW = 5
+
+
+def plain(split: str, rule: str = "exclude") -> list[Plain]:
     model, at = LastEventModel(), {"test": -1, "validation": -2}[split]
     rows = []
     for user in ENOUGH:
         (target, behaviour, _), (item, before, _) = user[at], user[at - 1]
         query = (model.items[item] + model.by_behaviour[before]).double()
         scores = [float(query @ each.double() / each.double().norm()) for each in model.items]
-        seen = {event[0] for event in user[:at]} - {target}
+        history = [event[0] for event in user[:at]]
+        shown = history[-WINDOW:]
+        seen = set({"exclude": history, "window": shown, "keep": []}[rule]) - {target}
         rank = 1 + sum(s > scores[target] for i, s in enumerate(scores) if i not in seen)
         product = (query.float() * model.items[target]).tolist()
         logits = [product[0] - product[1], product[2] + 1]
-        rows.append(Plain(rank, logits, TASK_LABELS[behaviour].tolist()))
+        rows.append(Plain(rank, target in history, target in shown, logits, TASK_LABELS[behaviour].tolist()))
     return rows
+
+
+def check_retrieval(found: dict[str, Any], ranks: list[int]) -> None:
+    for k in (1, 10):
+        assert found[f"hr@{k}"] == pytest.approx(sum(rank <= k for rank in ranks) / len(ranks))
+    gain = sum(1 / math.log2(1 + rank) for rank in ranks if rank <= 10)
+    assert found["ndcg@10"] == pytest.approx(gain / len(ranks))
+    assert found["mrr"] == pytest.approx(float(sum(Fraction(1, rank) for rank in ranks) / len(ranks)))
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
@@ -62,12 +81,8 @@ def test_metrics_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: 
     write_users(tmp_path / "data", USERS)
     result, rows = evaluated(tmp_path / "data", split=split), plain(split)
     assert result.num_users == len(rows)
-    retrieval = result.metrics()["retrieval"]
-    for k in (1, 10):
-        assert retrieval[f"hr@{k}"] == pytest.approx(sum(row.rank <= k for row in rows) / len(rows))
-    gain = sum(1 / math.log2(1 + row.rank) for row in rows if row.rank <= 10)
-    assert retrieval["ndcg@10"] == pytest.approx(gain / len(rows))
-    assert retrieval["mrr"] == pytest.approx(float(sum(Fraction(1, row.rank) for row in rows) / len(rows)))
+    check_retrieval(result.metrics()["retrieval"], [row.rank for row in rows if not row.met])
+    assert 0 < result.protocol["users_without_target"] == sum(row.met for row in rows) < len(rows)
     for a, task in enumerate(TASKS):
         labels = [row.labels[a] for row in rows if not math.isnan(row.labels[a])]
         logits = [row.logits[a] for row in rows if not math.isnan(row.labels[a])]
@@ -77,12 +92,29 @@ def test_metrics_are_those_of_a_loop_over_users_and_items(split: str, tmp_path: 
         assert sum(each.count for each in result.model.calibration_bins[task]) == len(labels)
 
 
+@pytest.mark.parametrize("rule", ["keep", "window"])
+def test_items_met_before_stay_in_the_ranking_as_the_rule_says(rule: str, tmp_path: Path) -> None:
+    write_users(tmp_path / "data", USERS)
+    result, rows = evaluated(tmp_path / "data", seen=rule), plain("test", rule)
+    removed = [row.shown and rule == "window" for row in rows]
+    left = [row for row, gone in zip(rows, removed, strict=True) if not gone]
+    assert result.protocol["users_without_target"] == sum(removed)
+    check_retrieval(result.metrics()["retrieval"], [row.rank for row in left])
+    for group, met in (("new", False), ("repeated", True)):
+        found = {name: metric.value for name, metric in result.model.retrieval_of[group].items()}
+        check_retrieval(found, [row.rank for row in left if row.met == met])
+    assert ("repeat_last" in result.baselines) == (rule == "keep")
+    assert set(result.baselines["popularity"].retrieval_of) == {"new", "repeated"}
+    assert "% of the events repeat an item" in result.protocol["repeats"]
+
+
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_retrieval_is_measured_on_targets_alone_and_ranking_on_all(world_size: int, tmp_path: Path) -> None:
     data = write_users(tmp_path / "data", USERS)
     rule = "rating >= 3"
     held_out = [data.manifest.behaviours[user[-1][1]].get("rating", math.nan) for user in ENOUGH]
-    ranks = [row.rank for row, value in zip(plain("test"), held_out, strict=True) if value >= 3]
+    rows = zip(plain("test"), held_out, strict=True)
+    ranks = [row.rank for row, value in rows if value >= 3 and not row.met]
     assert 0 < len(ranks) < len(ENOUGH)
     results = run_ranks(world_size, retrieval_on_targets, str(data.path), rule)
     for found in results:
@@ -147,23 +179,30 @@ def test_a_user_lost_for_another_counted_twice_is_an_error(
 
 
 def test_the_result_says_how_it_was_measured(tmp_path: Path) -> None:
-    write_users(tmp_path / "data", USERS)
+    data = write_users(tmp_path / "data", USERS)
     for samples, level in ((0, None), (20, 0.95)):
         result = evaluated(tmp_path / "data", split="validation", bootstrap_samples=samples)
         assert result.split == "validation"
         assert result.protocol == {
             "split_rule": open_dataset(tmp_path / "data").manifest.split_rule,
             "candidates": NUM_ITEMS,
-            "seen_items": "all earlier items of the user are removed",
+            "seen": "exclude",
+            "seen_items": "all earlier items of the user are removed, and with them "
+            f"{sum(row.met for row in plain('validation'))} users whose held-out item is one of these",
+            "users_without_target": sum(row.met for row in plain("validation")),
+            "repeats": f"{data.manifest.num_repeats / data.manifest.num_events:.0%} of the events repeat an item",
             "ties": "half of the items with the target's score stand before it, rounded up",
             "max_events": 5,
             "bootstrap_samples": samples,
             "confidence_level": level,
         }
-        assert list(result.baselines) == ["popularity", "most_recent"]
-        popularity, most_recent = result.baselines.values()
+        assert list(result.baselines) == [
+            "popularity", "most_recent", "transition_knn", "item_knn", "ease", "user_item_mean", "label_regression"
+        ]  # fmt: skip
+        popularity, most_recent, *_ = result.baselines.values()
         assert popularity.retrieval != most_recent.retrieval
-        intervals = [metric.low is not None for metric in result.model.retrieval.values()]
+        defined = [metric for metric in result.model.retrieval.values() if metric.value is not None]
+        intervals = [metric.low is not None for metric in defined]
         assert set(intervals) == {samples > 0}
 
 

@@ -162,3 +162,17 @@ def test_the_order_of_users_does_not_matter() -> None:
     mixed = ranking_metrics(logits[order], labels[order], NO_INTERVALS)
     for name, metric in ranking_metrics(logits, labels, NO_INTERVALS).items():
         assert mixed[name].value == pytest.approx(metric.value, rel=1e-12)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_predictions_that_are_not_finite_have_no_metrics_and_the_reason_is_the_models(broken: float) -> None:
+    logits, labels = torch.tensor([0.5, broken, -1.0, broken]), torch.tensor([1.0, 0.0, 0.0, float("nan")])
+    for bootstrap in (NO_INTERVALS, Bootstrap(20)):
+        metrics = ranking_metrics(logits, labels, bootstrap)
+        assert {metric.value for metric in metrics.values()} == {None}
+        assert {metric.reason for metric in metrics.values()} == {"1 of 3 predictions are not finite"}
+        assert all(metric.of_model for metric in metrics.values())
+    assert calibration_bins(logits, labels) == []
+    # The prediction of a user without a label is in no metric.
+    finite = ranking_metrics(logits[[0, 2, 3]], labels[[0, 2, 3]], NO_INTERVALS)
+    assert finite["auc"].value == 1.0

@@ -33,6 +33,8 @@ def result(**changes: Any) -> EvaluationResult:
         ),
         "baselines": {"popularity": MetricTable({"hr@10": Metric(0.25)}, {"click == 1": {}})},
         "planted_optimum": {"retrieval": {"hr@10": 1.0}, "ranking": {}},
+        "settings": {"item_knn": "50 nearest"},
+        "skipped": {"ease": "too many items"},
     }
     return EvaluationResult(**{**values, **changes})
 
@@ -63,6 +65,7 @@ def test_the_file_holds_every_value_of_a_result(tmp_path: Path) -> None:
                     },
                 },
                 "baselines": {"popularity": {"retrieval": {"hr@10": metric(0.25)}, "ranking": {"click == 1": {}}}},
+                "opponents": {"settings": {"item_knn": "50 nearest"}, "skipped": {"ease": "too many items"}},
                 "planted_optimum": {"retrieval": {"hr@10": 1.0}, "ranking": {}},
                 "calibration_bins": {
                     "click == 1": [
@@ -129,12 +132,12 @@ def test_metrics_of_both_splits_stand_in_one_file(tmp_path: Path) -> None:
     assert json.loads((run / "metrics.json").read_text())["schema"] == 1
     assert [path.name for path in run.iterdir()] == ["metrics.json"]
     test, model = stored["test"], evaluated(tmp_path / "data").model
-    assert test["model"]["retrieval"]["hr@10"] == {
-        "value": model.retrieval["hr@10"].value,
-        "low": model.retrieval["hr@10"].low,
-        "high": model.retrieval["hr@10"].high,
+    assert test["model"]["retrieval"]["mrr"] == {
+        "value": model.retrieval["mrr"].value,
+        "low": model.retrieval["mrr"].low,
+        "high": model.retrieval["mrr"].high,
     }
-    assert set(test["baselines"]) == {"popularity", "most_recent"}
+    assert set(test["baselines"]) == set(evaluated(tmp_path / "data").baselines)
     assert test["planted_optimum"] is None
     assert test["calibration_bins"][TASKS[0]][0].keys() == {"low", "high", "mean_predicted", "observed", "count"}
 

@@ -19,7 +19,9 @@ EVENTS = JaggedBatch(
     offsets=torch.tensor([0, 2, 5]),
     user_ids=torch.tensor([31, 17]),
 )
-BATCH = EvaluationBatch(EVENTS, torch.tensor([4, 6, 3, 5]), torch.tensor([0, 1, 4]))
+BATCH = EvaluationBatch(
+    EVENTS, torch.tensor([4, 6, 3, 5]), torch.tensor([0, 1, 4]), torch.zeros(2, dtype=torch.bool)
+)
 
 
 class FakeCatalogue:
@@ -66,7 +68,7 @@ def test_five_users_without_a_query_are_named_at_most() -> None:
     scores = SequenceScores(torch.zeros(7, 1), torch.zeros(7, 1), torch.tensor([True] + [False] * 6))
     model = SimpleNamespace(catalogue=FakeCatalogue, score=lambda batch: scores)
     with pytest.raises(ValueError, match=r"^users \[21, 22, 23, 24, 25\] have"):
-        ModelScorer(model).score_users(EvaluationBatch(events, torch.zeros(0), torch.zeros(8)))
+        ModelScorer(model).score_users(EvaluationBatch(events, torch.zeros(0), torch.zeros(8), torch.zeros(7)))
 
 
 def test_nobody_has_neither_ranks_nor_logits() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from unigrf_dist.data import EvaluationBatch, JaggedBatch
 from unigrf_dist.evaluate.baselines import MostRecent, Popularity, SharedOrder
+from unigrf_dist.evaluate.metrics import NOT_FOUND
 from unigrf_dist.evaluate.training_statistics import TrainingStatistics
 
 
@@ -20,7 +21,8 @@ def batch_of(targets: list[int], seen: list[list[int]], behaviours: list[list[in
     offsets = torch.tensor([0, *torch.tensor([len(user) for user in items]).cumsum(0).tolist()])
     events = JaggedBatch(flat, codes, torch.arange(len(flat)), offsets, torch.arange(len(items)))
     seen_offsets = torch.tensor([0, *torch.tensor([len(user) for user in seen]).cumsum(0).tolist()])
-    return EvaluationBatch(events, torch.tensor([item for user in seen for item in user]).long(), seen_offsets)
+    seen_items = torch.tensor([item for user in seen for item in user]).long()
+    return EvaluationBatch(events, seen_items, seen_offsets, torch.zeros(len(items), dtype=torch.bool))
 
 
 def statistics_of(counts: list[int]) -> TrainingStatistics:
@@ -40,6 +42,14 @@ def test_seen_items_are_left_out_once_each_and_the_target_never() -> None:
     # User 0, target 2: item 5 is better, item 3 equal. User 1: all are better than item 4. User 3: 2 and 3 are
     # equal to item 1. User 4: 0 and 5 are better than item 3, 1 and 2 equal.
     assert SharedOrder(values).ranks(batch).tolist() == [1 + 1 + 1, 1 + 5, 1, 1 + 0 + 1, 1 + 2 + 1]
+
+
+def test_items_without_a_row_stand_before_nobody_and_are_never_found() -> None:
+    values, live = torch.tensor([5, 3, 3, 3, 1, 9]), torch.tensor([True, True, True, False, True, False])
+    batch = batch_of([2, 4, 5, 1, 3], [[0, 1, 1, 2, 0], [5], [0], [5, 0, 3], []], [[0]] * 5)
+    # User 0 has seen both live items before item 2. User 1: 0, 1 and 2 are better than item 4. User 3: 2 equals 1.
+    expected = [1, 1 + 3, NOT_FOUND, 1 + 0 + 1, NOT_FOUND]
+    assert SharedOrder(values, live).ranks(batch).tolist() == expected
 
 
 def test_popularity_smooths_labels_by_ten_events_of_the_average() -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from unigrf_dist.evaluate.evaluator import EvaluationResult
 from unigrf_dist.evaluate.metric import Metric, MetricTable
-from unigrf_dist.evaluate.table import result_table
+from unigrf_dist.evaluate.table import opponents_table, result_table
 
 
 def metric_table(value: float) -> MetricTable:
@@ -92,3 +92,26 @@ def test_the_models_own_table_is_as_narrow_as_its_numbers() -> None:
         "    auc              –",
         "    log_loss    0.3000",
     ]
+
+
+def test_opponents_stand_in_a_second_table_that_says_who_is_above_the_model() -> None:
+    opponents = {
+        "transition_knn": MetricTable({"hr@10": Metric(0.35)}, {}),
+        "label_regression": MetricTable({}, {"rating >= 4": {"log_loss": Metric(0.4)}}),
+    }
+    several = result(
+        baselines={"popularity": metric_table(0.1), **opponents},
+        settings={"transition_knn": "10 gaps"},
+        skipped={"ease": "9,000 items, more than 8,000"},
+    )
+    assert not any("kNN" in line for line in shown(several))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(opponents_table(several))
+    lines = console.file.getvalue().splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.split()[:1] in (["hr@10"], ["log_loss"])}
+    assert rows == {"hr@10": ["0.3000", "0.3500", "–"], "log_loss": ["0.3000", "–", "0.4000"]}
+    text = words(lines)
+    assert "the model is below transition kNN in hr@10" in text
+    assert "no EASE: 9,000 items, more than 8,000" in text
+    assert "transition kNN: 10 gaps" in text
+    assert opponents_table(result()) is None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.hosts import Host, namespaces_allowed, two_hosts
 from tests.launchers.shell import ROOT
 from tests.train.stored import latest, stored_state
+from unigrf_dist.chaos.hosts import Host, namespaces_allowed, two_hosts
 
 pytestmark = pytest.mark.skipif(
     not namespaces_allowed(), reason="needs root and network namespaces, to have two hosts on one machine"

@@ -91,7 +91,7 @@ class Reference:
         for user, states, target in zip(users, hidden, targets, strict=True):
             retrieval, pairs = (
                 retrieval + self._retrieval(user, states, target),
-                pairs + max(len(user.items) - 1, 0),
+                pairs + len(user.items[max(user.num_context, 1) :]),
             )
             loss, number = self._ranking(user, states)
             ranking, labelled = ranking + loss, labelled + number
@@ -113,7 +113,7 @@ class Reference:
 
     def _retrieval(self, user: User, states: list[Tensor], targets: Targets) -> Tensor:
         loss = torch.zeros((), dtype=torch.float64)
-        for event in range(len(user.items) - 1):
+        for event in range(max(user.num_context - 1, 0), len(user.items) - 1):
             query, positive = states[2 * event + 1], user.item_vectors[event + 1]
             loss = loss + self._pair_loss(query, positive, user.items[event + 1], user, targets, event)
         last = len(user.items) - 1
@@ -142,7 +142,7 @@ class Reference:
 
     def _is_masked(self, item: int, positive_id: int, user: User, above: set[int], event: int) -> bool:
         reasons = ["positive"] if item == positive_id else []
-        if self.config.objective.retrieval.mask_seen_negatives:
+        if self.config.objective.retrieval.mask_seen_negatives is not False:
             reasons += ["window"] if item in user.items[: event + 1] else []
             reasons += ["prior"] if item in user.prior_items else []
         reasons += ["above_threshold"] if item in above else []
@@ -153,6 +153,8 @@ class Reference:
     def _ranking(self, user: User, states: list[Tensor]) -> tuple[Tensor, int]:
         loss, number = torch.zeros((), dtype=torch.float64), 0
         for event, behaviour in enumerate(user.behaviours):
+            if event < user.num_context:
+                continue
             logits = self.ranking_logits(states[2 * event])
             for task, (logit, label) in enumerate(zip(logits, self.labels[behaviour], strict=True)):
                 if math.isnan(label):

@@ -45,6 +45,7 @@ class User:
     times: list[int]
     item_vectors: list[Tensor]
     token_vectors: list[Tensor]
+    num_context: int = 0
     prior_items: list[int] = field(default_factory=list)
     candidates: list[int] = field(default_factory=list)
     candidate_vectors: list[Tensor] = field(default_factory=list)
@@ -74,6 +75,8 @@ def users_of(batch: JaggedBatch, vectors: Vectors, candidate_ids: Tensor | None)
             list(vectors.items[start:stop]),
             list(shown[start:stop]),
         )
+        if batch.context_lengths is not None:
+            user.num_context = int(batch.context_lengths[number])
         if batch.prior_item_ids is not None and batch.prior_offsets is not None:
             first, last = batch.prior_offsets[number : number + 2].tolist()
             user.prior_items = batch.prior_item_ids[first:last].tolist()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.model.small_model import model_config, small_model
-from unigrf_dist.model import hstu, llama, unigrf
+from unigrf_dist.model import hstu, llama, padded_tokens, unigrf
 
 OF_ALL = {"seeded_dropout", "jagged_attention", "joint_loss"}
 OWN = {
@@ -31,7 +31,7 @@ def test_every_operator_is_asked_for_as_configured(
 
         return call
 
-    for module in (unigrf, hstu, llama):
+    for module in (unigrf, hstu, llama, padded_tokens):
         for name, value in list(vars(module).items()):
             if getattr(value, "__module__", "").startswith("unigrf_kernels"):
                 monkeypatch.setattr(module, name, recorded(name, value))

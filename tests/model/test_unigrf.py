@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.model.reference import Expected
-from tests.model.small_model import CANDIDATES, LABELS, Small, model_config, small_model
+from tests.model.small_model import CANDIDATES, LABELS, Small, jagged_batch, model_config, small_model
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.unigrf import StepSums
 
@@ -27,6 +27,7 @@ class Case:
     side: bool = False
     dtype: torch.dtype = torch.float64
     tolerance: float = EXACT
+    context: list[int] | None = None
 
 
 def sampled(distribution: str, **more: Any) -> dict[str, Any]:
@@ -62,6 +63,8 @@ CASES = {
     ),
     "products_instead_of_cosines": Case({f"{RETRIEVAL}normalize": False, f"{RETRIEVAL}temperature": 4.0}),
     "low_temperature": Case({f"{RETRIEVAL}temperature": 0.05}, tolerance=1e-9),
+    "first_events_as_context": Case(context=[2, 0, 0, 3, 2]),
+    "first_events_as_context_in_samples": Case(sampled("uniform"), context=[0, 1, 0, 6, 1]),
     "no_enhancer": Case({"objective__enhancer": None}),
     "no_enhancer_and_nothing_masked": Case(
         {"objective__enhancer": None, f"{RETRIEVAL}mask_seen_negatives": False}
@@ -73,7 +76,9 @@ CASES = {
 def compared(request: pytest.FixtureRequest) -> tuple[Case, Small, StepSums, Expected, dict[str, tuple]]:
     """The model and the definition on one batch, and by name the gradients of a weighted sum of both losses."""
     case: Case = request.param
-    small = small_model(model_config(**case.changes), dtype=case.dtype, side=case.side)
+    context = None if case.context is None else torch.tensor(case.context)
+    batch = replace(jagged_batch(), context_lengths=context)
+    small = small_model(model_config(**case.changes), dtype=case.dtype, side=case.side, batch=batch)
     reference, vectors = small.reference()
     ours = small.forward()
     theirs = reference.expected(small.batch, vectors, small.negatives.ids.tolist(), small.candidate_ids)
@@ -137,8 +142,8 @@ def test_everything_that_the_method_treats_apart_occurs_in_the_batch(compared: t
     _, small, _, theirs, _ = compared
     retrieval, is_on = small.config.objective.retrieval, small.config.objective.enhancer is not None
     assert theirs.masked["positive"]
-    assert bool(theirs.masked["window"]) == retrieval.mask_seen_negatives
-    assert bool(theirs.masked["prior"]) == retrieval.mask_seen_negatives
+    assert bool(theirs.masked["window"]) == (retrieval.mask_seen_negatives is not False)
+    assert bool(theirs.masked["prior"]) == (retrieval.mask_seen_negatives is not False)
     assert bool(theirs.masked["above_threshold"]) == is_on
     for name in ("hard_negatives", "soft_positives", "above_threshold"):
         assert any(getattr(user, name) for user in theirs.targets) == is_on

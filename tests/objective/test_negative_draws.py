@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,3 +106,32 @@ def test_without_the_correction_there_is_no_log_q(kind: str) -> None:
 
 def test_the_catalogue_is_distinct() -> None:
     assert draw([3, 2, 1], negatives="full").distinct
+
+
+LIVE = torch.tensor([1, 3, 4])
+
+
+@pytest.mark.parametrize("kind", ["full", "sampled", "in_batch", "mixed"])
+def test_only_live_items_are_negatives(kind: str) -> None:
+    config = RetrievalConfig(negatives=kind, num_negatives=500, distribution="log_popularity")
+    source = NegativeSource(config, popularity=torch.tensor([9, 1, 5, 1, 2, 8]), seed=3, device=CPU)
+    batch = replace(BATCH, known=torch.isin(BATCH.item_ids, LIVE))
+    drawn = source.draw(0, batch, LIVE)
+    assert drawn.ids.unique().tolist() == ([1, 4] if kind == "in_batch" else [1, 3, 4])
+    if drawn.in_batch is not None:
+        assert drawn.in_batch.tolist() == [1, 0]
+        assert torch.equal(drawn.ids[:2], BATCH.item_ids[drawn.in_batch])
+    none = source.draw(0, replace(batch, known=torch.zeros(6, dtype=torch.bool)), LIVE[:0])
+    assert none.ids.numel() == none.looked_up.numel() == 0
+
+
+def test_samples_of_live_items_are_as_frequent_as_their_log_q_says() -> None:
+    """Popularity ranks among the live ones alone: 4, 1, 3."""
+    config = RetrievalConfig(negatives="sampled", num_negatives=20_000, distribution="log_popularity")
+    source = NegativeSource(config, popularity=torch.tensor([9, 1, 5, 1, 2, 8]), seed=3, device=CPU)
+    for live, order in ((LIVE, [4, 1, 3]), (torch.tensor([0, 1, 5]), [0, 5, 1])):
+        drawn = source.draw(0, BATCH, live)
+        expected = [20_000 * math.log((rank + 2) / (rank + 1)) / math.log(4) for rank in range(3)]
+        assert log_q(drawn)(torch.tensor(order)).exp().tolist() == pytest.approx(expected, rel=1e-5)
+        counts = drawn.ids.bincount(minlength=6)[order]
+        assert counts.tolist() == pytest.approx(expected, rel=0.05)

@@ -46,6 +46,12 @@ def test_an_event_that_is_no_target_is_retrieved_by_nobody_and_still_retrieves()
     assert pairs.positive_ids[pairs.weights > 0].tolist() == [5, 5]
 
 
+def test_an_item_without_a_row_is_retrieved_by_nobody_and_still_retrieves() -> None:
+    batch = replace(BATCH, known=torch.tensor([False, True, False, False, True]))
+    pairs = next_item_pairs(ROWS, VECTORS, batch, torch.ones(1))
+    assert pairs.weights.tolist() == next_item_weights(batch, torch.ones(1)).tolist() == [1.0, 0.0, 0.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("num_events", [0, 1])
 def test_batches_of_no_or_one_event_have_no_pair_that_counts(num_events: int) -> None:
     ids = torch.full((num_events,), 6)

@@ -166,12 +166,21 @@ def test_bad_rows_cost_no_more_than_linear_time(tmp_path: Path) -> None:
     assert time.process_time() - begun < 10
 
 
-@pytest.mark.parametrize("ends", [("\r\n", "\n"), ("\n", "\r\n")])
-def test_mixed_line_ends_are_refused_by_the_first_odd_line(tmp_path: Path, ends: tuple[str, str]) -> None:
-    usual, odd = ends
-    raw = tmp_path / "a.csv"
-    raw.write_bytes(usual.join(["u,i,t,r", ROWS[0], ROWS[1] + odd + ROWS[2], ""]).encode())
-    assert "a.csv, line 3: ends in " in refusal(tmp_path / "o" / "out", "csv", raw, columns=COLUMNS)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
+@pytest.mark.parametrize("ends", ["\r\n \n \n", "\n \r\n \n", "\n \r \r\n", "\r \n \r\n"])
+def test_lines_that_end_in_several_ways_are_read_by_their_numbers(
+    tmp_path: Path, ends: str, encoding: str
+) -> None:
+    raw, [first, second, third] = tmp_path / "a.csv", ends.split(" ")
+    text = f"u,i,t,r{first}é,10,1,5{second}é,x,2,z{third}b,12,3,3{first}b,13,4,y{second}"
+    raw.write_bytes(text.encode(encoding))
+    columns = ColumnMapping(
+        user="u", item="i", timestamp="t", behaviours=("r",), string_ids=True, encoding=encoding
+    )
+    options: dict[str, Any] = {"columns": columns, "on_bad_row": "skip"}
+    assert items(tmp_path / "out", "csv", raw, **options) == {"é": ["10"], "b": ["12"]}
+    message = refusal(tmp_path / "o" / "out", "csv", raw, columns=columns)
+    assert "a.csv, line 3: column r: 'z' is no number (1 more in this file)" in message
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

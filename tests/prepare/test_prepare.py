@@ -208,7 +208,7 @@ def test_only_the_data_set_is_left(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", "ratings.dat", "1::10::5::1")
     prepare("movielens-1m", raw=raw, out=tmp_path / "out" / "set")
     left = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")}
-    files = {"manifest.json", "items.parquet", "sequences", "sequences/part-00000.parquet"}
+    files = {"manifest.json", "items.parquet", "users.parquet", "sequences", "sequences/part-00000.parquet"}
     assert left == {"set"} | {f"set/{file}" for file in files}
 
 

@@ -21,7 +21,7 @@ from tests.report.fake_run import (
     write_run,
 )
 from unigrf_dist.errors import UserError
-from unigrf_dist.evaluate.metric import Metric
+from unigrf_dist.evaluate.metric import Metric, MetricTable
 from unigrf_dist.evaluate.metrics_file import write_metrics
 from unigrf_dist.report import write_report
 from unigrf_dist.report.palette import DARK, LIGHT
@@ -181,6 +181,19 @@ def test_every_ranking_task_has_its_card_its_rows_and_its_lines(tmp_path: Path) 
     text = Page(write_report(run)).text
     assert "Ranking: click == 1" in text
     assert "AUC, click == 1 on test events 0.2500" in text
+
+
+def test_the_page_says_where_the_model_is_below_an_opponent_and_which_was_left_out(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_log(run, [HEADER, validation_record(5)])
+    result = evaluation()
+    above = {name: Metric(2.0 if name == "hr@10" else 0.0) for name in result.model.retrieval}
+    baselines = {**result.baselines, "transition_knn": MetricTable(above, {})}
+    changed = replace(result, baselines=baselines, skipped={"ease": "9,000 items, more than 8,000"})
+    write_metrics(run, changed, checkpoint="best", step=1, data=run)
+    text = Page(write_report(run)).text
+    assert "he model is below transition kNN in hr@10; no EASE: 9,000 items, more than 8,000." in text
 
 
 def test_every_colour_of_the_page_is_of_the_palette(finished: Path) -> None:

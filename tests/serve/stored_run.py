@@ -35,6 +35,7 @@ def store_runs(folder: str, data: str, runs: dict[str, tuple[int, dict[str, Any]
 
 def _store(run: str, data: str, changes: dict[str, Any], *, seed: int, runtime: Any) -> Any:
     from unigrf_dist.config import save_config
+    from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
     from unigrf_dist.train.checkpoints.state import TrainState
@@ -51,8 +52,10 @@ def _store(run: str, data: str, changes: dict[str, Any], *, seed: int, runtime: 
             shard.weight.normal_()
     Path(run).mkdir()
     save_config(config, Path(run) / "config.yaml")
-    catalogue = parts.dataset.catalogue_fingerprint()
-    Checkpoints(Path(run), parts.engine, parts.table, keep=1, catalogue=catalogue).save(TrainState(), best=True)
+    vocabularies = Vocabularies.of(parts.dataset)
+    Checkpoints(Path(run), parts.engine, parts.table, keep=1, vocabularies=vocabularies).save(
+        TrainState(), best=True
+    )
     return parts
 
 

@@ -17,6 +17,7 @@ from unigrf_dist.cli import main
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.errors import UserError
 from unigrf_dist.serve import Recommender
+from unigrf_dist.serve.export.write import export_run
 
 USERS = distinct_users([3, 9, 1, 4, 12, 5, 2, 7, 6, 10] * 4)
 NUM_ITEMS = sum(map(len, USERS))
@@ -61,6 +62,15 @@ def test_without_a_blend_the_lists_have_evaluations_hit_rate_and_ndcg(stored: St
         gains = [1 / math.log2(1 + rank) for rank in ranks if rank <= k]
         assert len(gains) / users == pytest.approx(said["retrieval"][f"hr@{k}"], abs=1e-12)
         assert sum(gains) / users == pytest.approx(said["retrieval"][f"ndcg@{k}"], abs=1e-12)
+
+
+def test_an_export_evaluates_as_training_does(stored: Stored, tmp_path: Path) -> None:
+    recommender, said = stored
+    assert recommender.run.dataset is not None
+    export_run(recommender.run.dataset.path.parent / "run", tmp_path / "export", evaluate=True)
+    card = (tmp_path / "export" / "README.md").read_text()
+    for name, value in said["retrieval"].items():
+        assert f"| {name} | {value:.4f} | " in card
 
 
 def test_a_candidate_has_the_probability_that_evaluation_gives_the_event_at_that_moment(stored: Stored) -> None:

@@ -71,6 +71,8 @@ def test_a_list_is_that_of_the_recommender(asked: TestClient, runs: Path) -> Non
     )
     entries = answer.json()["entries"]
     assert [entry["item"] for entry in entries] == [entry.item for entry in expected]
+    titles = [None if entry.item % 20 else f"Film {entry.item}" for entry in expected]
+    assert [entry["title"] for entry in entries] == titles
     for ours, theirs in zip(entries, expected, strict=True):
         assert ours["score"] == pytest.approx(theirs.score, abs=1e-5)
         assert ours["probabilities"] == pytest.approx(theirs.probabilities, abs=1e-5)
@@ -102,7 +104,7 @@ def test_appended_events_count_at_once_for_known_and_new_users(asked: TestClient
         assert [entry["item"] for entry in answer["entries"]] == [entry.item for entry in expected]
         assert answer["num_unknown_items"] == 1
         events = asked.post("/v1/history", json={"user": user, "last": 1}).json()["events"]
-        assert events == [{"item": 20, "title": None, "behaviour": RATINGS[1], "time": LAST + 9}]
+        assert events == [{"item": 20, "title": "Film 20", "behaviour": RATINGS[1], "time": LAST + 9}]
 
 
 @pytest.mark.parametrize(

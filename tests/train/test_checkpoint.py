@@ -129,11 +129,12 @@ def test_the_latest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def load_message(run: Path, config: Any, name: str = "latest", catalogue: str = "") -> str:
+    from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
-    step = small_step(config)
+    step, vocabularies = small_step(config), Vocabularies(lambda _: catalogue)
     try:
-        Checkpoints(run, step.engine, step.table, keep=1, catalogue=catalogue).load(name)
+        Checkpoints(run, step.engine, step.table, keep=1, vocabularies=vocabularies).load(name)
     except UserError as error:
         return str(error)
     return ""

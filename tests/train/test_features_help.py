@@ -41,6 +41,7 @@ def config(data: Path, features: dict[str, list[str]]) -> Config:
 
 def metrics(config: Config, run: Path, train: bool) -> dict[str, Any]:
     """Test metrics of a run, trained first or taken from its checkpoint."""
+    from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.ranks.runtime import start
     from unigrf_dist.train.build import build_parts
@@ -53,8 +54,10 @@ def metrics(config: Config, run: Path, train: bool) -> dict[str, Any]:
         run.mkdir()
         Trainer(parts, run, resume=False).run()
     else:
-        catalogue = parts.dataset.catalogue_fingerprint()
-        Checkpoints(run, parts.engine, parts.table, keep=1, catalogue=catalogue).load("latest", weights_only=True)
+        vocabularies = Vocabularies.of(parts.dataset)
+        Checkpoints(run, parts.engine, parts.table, keep=1, vocabularies=vocabularies).load(
+            "latest", weights_only=True
+        )
     result = evaluate(
         parts.scorer,
         parts.dataset,

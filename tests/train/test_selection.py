@@ -67,7 +67,7 @@ def test_the_best_validation_is_remembered_by_metric_value_step_and_epoch() -> N
 
 
 def test_an_undefined_value_is_no_gain_and_training_goes_on() -> None:
-    diverged = MetricTable({"mrr": Metric(0.1)}, {CLICK: {"auc": Metric(None)}})
+    diverged = MetricTable({"mrr": Metric(0.1)}, {CLICK: ranking_metrics(LABELS / 0, LABELS, Bootstrap(0))})
     chosen, state = selection("auc", patience=2), TrainState()
     assert not chosen.note(state, diverged)
     assert chosen.note(state, validation(0.9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,24 @@ def test_the_numbers_of_a_step_are_logged_under_the_names_of_their_tasks(tmp_pat
         "exact_retrieval": 8,
         "exact_ranking": 9,
     }
+
+
+def test_the_terminal_shows_the_tasks_that_are_trained(tmp_path: Path) -> None:
+    for tasks, expected in (
+        (("retrieval", "ranking"), "loss 1.000  retrieval 2.000 ×4.00  ranking 3.000 ×5.00  "),
+        (("retrieval",), "loss 1.000  retrieval 2.000 ×4.00  "),
+    ):
+        run = Reporter(
+            tmp_path,
+            total_steps=20,
+            done_steps=0,
+            selection=read_metric_name("auc", TASKS),
+            active=True,
+            tasks=tasks,
+        )
+        run.step(5, 1, outcome(), learning_rate=0.01, events=100.0)
+        assert re.fullmatch(re.escape(expected) + r"[\d,]+ events/s", run._metrics.plain)
+        run.close()
 
 
 def test_with_several_tasks_a_validation_names_the_task_of_each_value(

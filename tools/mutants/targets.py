@@ -73,6 +73,9 @@ TARGETS = (
     Target("unigrf_dist/model/tokens.py", ("tests/model/test_token_rows.py", "tests/model/test_tokens.py")),
     Target("unigrf_dist/model/side_features.py", _of("model", "side_features")),
     Target("unigrf_dist/model/cpu_adam.py", _of("model", "cpu_adam")),
+    Target("unigrf_dist/model/id_map.py", _of("model", "id_map")),
+    Target("unigrf_dist/model/live_items.py", _of("train", "dynamic_ids")),
+    Target("unigrf_dist/model/initial_vectors.py", (*_of("model", "table_parts"), *_of("train", "dynamic_ids"))),
     Target("unigrf_dist/model/tables.py", _of("model", "table_parts", "table_ranks")),
     Target("unigrf_dist/model/backbone.py", _of("model", "backbone", "flops", "unigrf")),
     Target("unigrf_dist/model/flops.py", _of("model", "flops")),
@@ -94,10 +97,13 @@ TARGETS = (
     Target("unigrf_dist/evaluate/table.py", _evaluate("table")),
     Target("unigrf_dist/evaluate/top_k.py", _evaluate("short_lists", "top_k", "catalogue")),
     Target("unigrf_dist/evaluate/sharded_scores.py", _evaluate("sharded_scores", "catalogue", "catalogue_ranks")),
+    Target("unigrf_dist/evaluate/live_catalogue.py", _evaluate("live_catalogue")),
     Target("unigrf_dist/evaluate/catalogue.py", _evaluate("catalogue", "catalogue_ranks")),
     Target("unigrf_dist/evaluate/training_statistics.py", _evaluate("training_statistics")),
     Target("unigrf_dist/evaluate/engine_scorer.py", _evaluate("engine_scorer")),
     Target("unigrf_dist/evaluate/evaluator.py", _evaluate("evaluator")),
+    Target("unigrf_dist/evaluate/verdict.py", _evaluate("verdict")),
+    Target("unigrf_dist/evaluate/opponents/*.py", ("tests/evaluate/opponents",)),
     Target("unigrf_dist/evaluate/*.py", _evaluate("metrics_file")),
 )
 
@@ -206,8 +212,8 @@ EQUIVALENT: dict[str, str] = {
     _STATISTICS + "<module>: 40 -> (41)": "longer than any sequence, too",
     _STATISTICS + "<module>: 40 -> (39)": "longer than any sequence, too",
     _STATISTICS + "previous_labels: 1 -> (0)": "then the first event's label is missing, which says the same",
-    "unigrf_dist/objective/negatives.py::NegativeSource._samples: torch.randint(self.num_items, (count,), "
-    "generator=generator).to(self.device) -> (torch.randint(self.num_items, (count,), generator=generator))": (
+    "unigrf_dist/objective/negatives.py::NegativeSource._samples: torch.randint(size, (count,), "
+    "generator=generator).to(self.device) -> (torch.randint(size, (count,), generator=generator))": (
         "drawn on the CPU, where they stay without a GPU"
     ),
     "unigrf_dist/objective/negatives.py::NegativeSource._log_q.log_q: 1 - 1e-12 -> (1 + 1e-12)": (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from unigrf_dist.chaos.faults import Outcome
+from unigrf_dist.chaos.workshop import Outcome
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> Table:

@@ -35,6 +35,8 @@ _CONFIG: dict[str, Any] = {
         "global_batch_users": BATCH_USERS,
         "log_every_steps": 1,
         "checkpoint_every": f"{CHECKPOINT_STEPS} steps",
+        # Any of them may be compared with that of another run.
+        "keep_checkpoints": STEPS,
         "selection": {"every": f"{EPOCHS} epochs"},
     },
     "deepspeed": {
@@ -64,11 +66,15 @@ class Training:
         run: the run's folder.
         ranks: processes.
         options: further options of the command.
+        within: words before the command, which take it into a namespace.
     """
 
-    def __init__(self, config: Path, run: Path, *, ranks: int, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: Path, run: Path, *, ranks: int, options: Sequence[str] = (), within: Sequence[str] = ()
+    ) -> None:
         self.run = run
         command = [
+            *within,
             sys.executable,
             "-m",
             "unigrf_dist",
@@ -137,6 +143,12 @@ class Training:
     def errors(self) -> list[str]:
         """Lines with an error or a traceback's head."""
         return [line for line in self.said().splitlines() if "error: " in line or line.startswith("Traceback")]
+
+
+def last_words(training: Training) -> str:
+    """The last error that a training printed, or else its last line."""
+    lines = training.errors() or training.said().splitlines() or ["nothing"]
+    return lines[-1][:200]
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:

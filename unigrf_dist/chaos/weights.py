@@ -14,13 +14,17 @@ from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
 Matrices = dict[str, NDArray[np.float64]]
 
 
-def final_weights(run: Path) -> Matrices:
-    """Weights, moments and candidates of a run's latest checkpoint, by name.
+def weights_at(run: Path, name: str = LATEST) -> Matrices:
+    """Weights, moments and candidates of a run's checkpoint, by the name of the matrix.
+
+    Args:
+        run: the run's folder.
+        name: ``latest``, ``best`` or a checkpoint's name.
 
     Raises:
         UserError: there is none.
     """
-    place = CheckpointFolders(run).resolve(LATEST)
+    place = CheckpointFolders(run).resolve(name)
     rows: dict[str, list[tuple[int, int, NDArray[np.float64]]]] = {}
     for file in read_json(place / "index.json")["files"]:
         values = load_file(place / file["file"])

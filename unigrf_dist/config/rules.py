@@ -115,6 +115,26 @@ def _ranking_where_needed(config: Config) -> Iterator[str]:
         yield "objective.weighter.retrieval is 0 and objective.ranking is []: nothing would be trained"
 
 
+def _ids_fit(config: Config) -> Iterator[str]:
+    ids, enhancer = config.tables.ids, config.objective.enhancer
+    if ids.kind == "static":
+        for name, field in type(ids).model_fields.items():
+            if getattr(ids, name) != field.default:
+                yield f"tables.ids.{name} is for dynamic ids: set tables.ids.kind to dynamic, or leave it out"
+        return
+    if ids.capacity is None:
+        yield "tables.ids.kind is dynamic, but tables.ids.capacity is missing: say how many rows there are"
+    if ids.evict == "ttl" and ids.ttl_steps is None:
+        yield "tables.ids.evict is ttl, but tables.ids.ttl_steps is missing: say after how many steps rows go"
+    if ids.evict != "ttl" and ids.ttl_steps is not None:
+        yield f"tables.ids.ttl_steps is set, but tables.ids.evict is {ids.evict}: set it to ttl, or leave it out"
+    if enhancer is not None and ids.capacity is not None and enhancer.candidates > ids.capacity:
+        yield (
+            f"objective.enhancer.candidates is {enhancer.candidates}, but tables.ids.capacity = {ids.capacity}: "
+            "candidates are live items; raise the capacity"
+        )
+
+
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _no_fp16,
     _no_accumulation,
@@ -129,6 +149,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _tasks_distinct,
     _ranking_where_needed,
     _weights_not_all_zero,
+    _ids_fit,
 )
 
 

@@ -91,6 +91,32 @@ class ModelConfig(Section):
         return names
 
 
+class IdsConfig(Section):
+    """Which items have a row of the item table."""
+
+    kind: Literal["static", "dynamic"] = Field(
+        "static",
+        description="`static`: every item of the data set has a row. `dynamic`: there are `capacity` rows, which "
+        "items are given and lose again.",
+    )
+    capacity: int | None = Field(None, ge=1, description="Rows of the item table (`dynamic`).")
+    admit_after: int = Field(
+        0,
+        ge=0,
+        description="Training events of an item before it is given a row; 0 gives free rows to items before they "
+        "are seen (`dynamic`).",
+    )
+    evict: Literal["lfu", "lru", "ttl"] = Field(
+        "lru",
+        description="Whose row a newcomer gets when none is free: that of the item with fewest events, if the "
+        "newcomer has more (`lfu`), or of the one not seen for longest (`lru`); or nobody's, as rows are given "
+        "back after `ttl_steps` (`ttl`).",
+    )
+    ttl_steps: int | None = Field(
+        None, ge=1, description="Steps without an event after which an item loses its row (`evict: ttl`)."
+    )
+
+
 class TableConfig(Section):
     """The sharded embedding tables and their fused optimizer."""
 
@@ -106,6 +132,7 @@ class TableConfig(Section):
     betas: tuple[float, float] = Field((0.9, 0.98), description="Decay rates of Adam's two moments (`adam`).")
     eps: float = Field(1e-8, gt=0, description="Added to the denominator of the fused optimizer.")
     init_std: float = Field(0.02, gt=0, description="Standard deviation of the initial item vectors.")
+    ids: IdsConfig = IdsConfig()
 
 
 class RetrievalConfig(Section):
@@ -125,9 +152,10 @@ class RetrievalConfig(Section):
     distribution: Literal["uniform", "log_popularity"] = Field(
         "uniform", description="Distribution of the samples; `log_popularity` is Zipfian in the popularity rank."
     )
-    mask_seen_negatives: bool = Field(
-        True,
-        description="Mask the negatives that the user has seen by then, as evaluation leaves them unranked.",
+    mask_seen_negatives: bool | None = Field(
+        None,
+        description="Mask the negatives that the user has seen by then. If left out as evaluation ranks: masked, "
+        "but not with `evaluate.seen: keep`.",
     )
     logq_correction: bool = Field(True, description="Correct the logits for unequal sampling probabilities.")
     temperature: float = Field(0.05, gt=0, description="The logits of the softmax are divided by it.")
@@ -289,6 +317,12 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """The evaluation of a run, and of the validations in training."""
 
+    seen: Literal["exclude", "keep", "window"] | None = Field(
+        None,
+        description="Which items a user has met leave the ranking: all (`exclude`; users whose held-out item is "
+        "one of them are then no users of retrieval), none (`keep`), or those in the window shown to the model "
+        "(`window`). If left out, `keep` where more than 1 % of the events repeat an item, else `exclude`.",
+    )
     batch_users: int = Field(128, ge=1, description="Users per batch and rank.")
     bootstrap_samples: int = Field(
         1000, ge=10, description="Resamples of the users behind each confidence interval."

@@ -25,6 +25,9 @@ class JaggedBatch:
         prior_item_ids: ``[S]`` int64, items of the users' prior history (the events before these), user by user;
             None unless the stream was asked for it.
         prior_offsets: ``[B + 1]`` int64, bounds of each user's items in ``prior_item_ids``; None together with it.
+        context_lengths: ``[B]`` int64, how many of each user's first events are context alone: the model reads
+            them, and no loss is taken on their labels or on retrieving them. None where there is no such event.
+        known: ``[E]`` bool, whether the event's item has a row of its own in the item table; None if all have.
     """
 
     item_ids: Tensor
@@ -35,6 +38,8 @@ class JaggedBatch:
     user_features: Tensor | None = None
     prior_item_ids: Tensor | None = None
     prior_offsets: Tensor | None = None
+    context_lengths: Tensor | None = None
+    known: Tensor | None = None
 
     @property
     def num_users(self) -> int:
@@ -65,6 +70,14 @@ class JaggedBatch:
         # index -1 (nothing before the first event) falls on the spare element at the end.
         follows[self.offsets - 1] = False
         return follows[:-1]
+
+    @property
+    def is_trained(self) -> Tensor | None:
+        """``[E]`` bool, whether losses are taken on the event; None if they are on all."""
+        if self.context_lengths is None:
+            return None
+        events = torch.arange(self.num_events, device=self.device)
+        return events >= (self.offsets[:-1] + self.context_lengths)[self.user_indices]
 
     @property
     def device(self) -> torch.device:

@@ -7,17 +7,20 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unigrf_dist.data.deltas import DeltaFile, DeltaReader
 from unigrf_dist.data.feature_files import ItemCodes, read_item_codes, user_column
 from unigrf_dist.data.integrity import check_content, verify_file
-from unigrf_dist.data.manifest import Manifest, read_manifest, sha256
+from unigrf_dist.data.manifest import FileRecord, Manifest, Owner, read_manifest, sha256
 from unigrf_dist.data.sequences import IntArray, Sequences, offsets_of
 from unigrf_dist.errors import UserError
 
@@ -34,11 +37,13 @@ class Dataset:
         path: folder of the data set.
         manifest: content of its ``manifest.json``.
         user_features: names of the user features whose codes the batches hold, in this order.
+        known_days: days that count as known; where it is given, what is read tells which events came later.
     """
 
     path: Path
     manifest: Manifest
     user_features: tuple[str, ...] = ()
+    known_days: int | None = None
 
     @property
     def num_items(self) -> int:
@@ -56,11 +61,18 @@ class Dataset:
         Raises:
             UserError: the item dictionary cannot be read, or does not match the manifest.
         """
-        return torch.from_numpy(self._items("training_events").to_numpy().copy())
+        counts = np.zeros(self.num_items, np.int64)
+        for ids, events in self._items("item_id", "training_events"):
+            np.add.at(counts, ids.to_numpy(), events.to_numpy())
+        return torch.from_numpy(counts)
 
-    def catalogue_fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of the raw item ids in dense order; equal only if dense ids mean the same items."""
-        ids = self.raw_item_ids()
+    def catalogue_fingerprint(self, num_items: int | None = None) -> str:
+        """Hexadecimal SHA-256 of the raw item ids in dense order; equal only if dense ids mean the same items.
+
+        Args:
+            num_items: take the first so many items alone; None takes all.
+        """
+        ids = self.raw_item_ids()[:num_items]
         if pa.types.is_integer(ids.type):
             return hashlib.sha256(ids.to_numpy().tobytes()).hexdigest()
         digest = hashlib.sha256()
@@ -74,15 +86,45 @@ class Dataset:
         Raises:
             UserError: the item dictionary cannot be read, or does not match the manifest.
         """
-        return self._items("raw_id").combine_chunks()
+        # A day's file also has rows of earlier items, whose counts it changes.
+        parts = [raw.filter(pc.is_valid(raw)) for (raw,) in self._items("raw_id")]
+        return pa.chunked_array(parts).combine_chunks()
+
+    def feature_values(self, owner: Owner, name: str) -> pa.Array:
+        """``[cardinality]`` strings, the raw value of every code of a side feature; null for code 0.
+
+        Raises:
+            UserError: a vocabulary cannot be read, or does not match the manifest.
+        """
+        days = [day.vocabularies.get(f"{owner}/{name}") for day in self.manifest.days]
+        records = [self.manifest.features_of(owner)[name].vocabulary, *filter(None, days)]
+        (values,) = zip(*(self._columns(record, "value") for record in records), strict=True)
+        return pa.chunked_array(values).combine_chunks()
+
+    def with_news_since(self, known_days: int) -> Dataset:
+        """The same data set, whose sequences tell what the days after the first ``known_days`` brought."""
+        return replace(self, known_days=known_days)
 
     def item_titles(self) -> pa.Array | None:
-        """``[num_items]`` string, what the items are called, null where that is unknown; None without titles.
+        """``[num_items]`` strings, null where an item has no title; None where no item has one.
 
         Raises:
             UserError: the item dictionary cannot be read, or does not match the manifest.
         """
-        return self._items("title").combine_chunks() if "title" in self._item_columns() else None
+        records = [self.manifest.items, *(day.items for day in self.manifest.days if day.items is not None)]
+        titled = [record for record in records if "title" in self._item_columns(record)]
+        if not titled:
+            return None
+        parts = []
+        for record in records:
+            raw, titles = (
+                self._columns(record, "raw_id", "title")
+                if record in titled
+                else (*self._columns(record, "raw_id"), None)
+            )
+            new = raw.is_valid()  # a day's file also has rows of earlier items, whose counts it changes
+            parts.append(pa.nulls(new.true_count, pa.string()) if titles is None else titles.filter(new))
+        return pa.concat_arrays(parts)
 
     def with_user_features(self, names: Sequence[str]) -> Dataset:
         """The same data set with batches that hold the codes of these user features, in this order."""
@@ -94,32 +136,41 @@ class Dataset:
         Raises:
             UserError: the file cannot be read, or does not match the manifest.
         """
-        record = self.manifest.item_features
-        assert record is not None, "callers look the feature up in the manifest first"
+        days = [day.item_features for day in self.manifest.days]
+        records = [record for record in (self.manifest.item_features, *days) if record is not None]
+        files = [self.path / record.file for record in records]
+        try:
+            for file, record in zip(files, records, strict=True):
+                verify_file(file, record)
+            return read_item_codes(files, self.manifest.features_of("item")[name], self.num_items)
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise UserError(f"{files[0]}: cannot be read ({_first_line(error)}); {_FIX}") from error
+
+    def _items(self, *columns: str) -> list[tuple[pa.Array, ...]]:
+        """Columns of the item dictionary, and of what each day adds to it."""
+        first = self._columns(self.manifest.items, *columns)
+        days = [day for day in self.manifest.days if day.items is not None]
+        found = len(first[0]) + sum(day.num_items for day in days)
+        if found != self.num_items:
+            file = self.path / self.manifest.items.file
+            raise UserError(f"{file}: {found} items, but the manifest says {self.num_items}; {_FIX}")
+        return [first, *(self._columns(day.items, *columns) for day in days if day.items is not None)]
+
+    def _columns(self, record: FileRecord, *columns: str) -> tuple[pa.Array, ...]:
         file = self.path / record.file
         try:
             verify_file(file, record)
-            return read_item_codes(file, self.manifest.features_of("item")[name], self.num_items)
+            table = pq.read_table(file, columns=list(columns))
+            return tuple(table.column(column).combine_chunks() for column in columns)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
 
-    def _item_columns(self) -> list[str]:
-        file = self.path / self.manifest.items.file
+    def _item_columns(self, record: FileRecord) -> list[str]:
+        file = self.path / record.file
         try:
             return list(pq.read_schema(file).names)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
-
-    def _items(self, column: str) -> pa.ChunkedArray:
-        file = self.path / self.manifest.items.file
-        try:
-            verify_file(file, self.manifest.items)
-            values = pq.read_table(file, columns=[column]).column(column)
-        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
-        if len(values) != self.num_items:
-            raise UserError(f"{file}: {len(values)} items, but the manifest says {self.num_items}; {_FIX}")
-        return values
 
 
 def open_dataset(path: Path | str, *, verify: bool = False) -> Dataset:
@@ -173,6 +224,18 @@ class RowGroups:
         return RowGroups(shard, group, np.minimum(remaining, manifest.row_group_users))
 
 
+class _OpenShard(NamedTuple):
+    """A shard, and the deltas of its users."""
+
+    file: pq.ParquetFile
+    deltas: list[DeltaFile]
+
+    def close(self) -> None:
+        self.file.close()
+        for delta in self.deltas:
+            delta.close()
+
+
 class RowGroupReader:
     """Reads row groups and keeps a few shards open. Not thread-safe.
 
@@ -182,7 +245,8 @@ class RowGroupReader:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._open: OrderedDict[int, pq.ParquetFile] = OrderedDict()
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._deltas = DeltaReader(dataset.path, dataset.manifest, dataset.known_days)
 
     def read(self, shard: int, group: int) -> Sequences:
         """All users of a row group, with all their events.
@@ -196,7 +260,7 @@ class RowGroupReader:
         """
         columns = ["user_id", "item_ids", "behaviours", "timestamps"]
         features = [user_column(name) for name in self._dataset.user_features]
-        file = self._shard(shard)
+        file, deltas = self._shard(shard)
         try:
             table = file.read_row_group(group, columns=columns + features, use_threads=False)
         except (OSError, pa.ArrowException) as error:
@@ -217,6 +281,13 @@ class RowGroupReader:
             check_content(sequences, self._dataset.manifest)
         except ValueError as error:
             raise self._unreadable(shard, f"row group {group}: {error}") from error
+        if not deltas and self._dataset.known_days is None:
+            return sequences
+        try:
+            sequences = self._deltas.merged(sequences, deltas, shard)
+            check_content(sequences, self._dataset.manifest)
+        except (OSError, ValueError, IndexError, pa.ArrowException) as error:
+            raise self._unreadable(shard, f"row group {group} with its deltas: {_first_line(error)}") from error
         return sequences
 
     def raw_user_ids(self, shard: int) -> pa.Array:
@@ -225,7 +296,7 @@ class RowGroupReader:
         Raises:
             UserError: the shard cannot be read, or does not match the manifest.
         """
-        file = self._shard(shard)
+        file = self._shard(shard).file
         try:
             return file.read(columns=["raw_user_id"], use_threads=False).column(0).combine_chunks()
         except (OSError, pa.ArrowException) as error:
@@ -236,7 +307,7 @@ class RowGroupReader:
         """``[U, F]`` int32 codes of the users."""
         return np.stack([table.column(name).to_numpy() for name in features], axis=1) if features else None
 
-    def _shard(self, shard: int) -> pq.ParquetFile:
+    def _shard(self, shard: int) -> _OpenShard:
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]
@@ -249,10 +320,13 @@ class RowGroupReader:
         if file.metadata.num_rows != record.num_users:
             mismatch = f"{file.metadata.num_rows} users, but the manifest says {record.num_users}"
             raise self._unreadable(shard, mismatch)
-        self._open[shard] = file
+        try:
+            self._open[shard] = _OpenShard(file, self._deltas.open(shard))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._unreadable(shard, f"its deltas: {_first_line(error)}") from error
         if len(self._open) > _MAX_OPEN_SHARDS:
             self._open.popitem(last=False)[1].close()
-        return file
+        return self._open[shard]
 
     def _unreadable(self, shard: int, problem: str) -> UserError:
         file = self._dataset.path / self._dataset.manifest.shards[shard].file

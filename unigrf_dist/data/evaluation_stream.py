@@ -12,6 +12,7 @@ from torch import Tensor
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.data.dataset import Dataset, RowGroupReader, RowGroups
 from unigrf_dist.data.prefetch import prefetched
+from unigrf_dist.data.seen_rule import SeenRule
 from unigrf_dist.data.sequences import Sequences, concatenate, offsets_of
 from unigrf_dist.data.split import Split, has_held_out, held_out_position
 from unigrf_dist.data.stream import check_partition
@@ -23,20 +24,28 @@ class EvaluationBatch:
 
     Attributes:
         batch: ``B`` users; the last event of each is the held-out one, the most recent history comes before it.
-        seen_item_ids: ``[S]`` int64, items of all events before the held-out one, user by user, whether or not
-            they are among the ``max_events`` that ``batch`` holds.
+        seen_item_ids: ``[S]`` int64, items that leave the ranking, user by user: under the rule ``exclude`` those
+            of all events before the held-out one, whether or not they are among the ``max_events`` that ``batch``
+            holds; under ``window`` of those; under ``keep`` none.
         seen_offsets: ``[B + 1]`` int64, bounds of each user's items in ``seen_item_ids``.
+        target_repeats: ``[B]`` bool, whether the user had met the held-out item before, in the window or not.
     """
 
     batch: JaggedBatch
     seen_item_ids: Tensor
     seen_offsets: Tensor
+    target_repeats: Tensor
+
+    @property
+    def target_removed(self) -> Tensor:
+        """``[B]`` bool, whether the held-out item is among those that leave the ranking."""
+        return _holds(self.seen_item_ids, self.seen_offsets, self.batch)
 
     @staticmethod
     def empty() -> EvaluationBatch:
         """A batch without users."""
         none = JaggedBatch.empty()
-        return EvaluationBatch(none, none.item_ids, none.offsets)
+        return EvaluationBatch(none, none.item_ids, none.offsets, torch.zeros(0, dtype=torch.bool))
 
 
 class EvaluationStream:
@@ -53,6 +62,7 @@ class EvaluationStream:
         max_events: most recent events of history that are kept.
         rank: rank of this process.
         world_size: number of ranks.
+        seen: which items leave the ranking.
         prefetch: batches prepared ahead of the consumer.
 
     Raises:
@@ -69,12 +79,13 @@ class EvaluationStream:
         max_events: int,
         rank: int,
         world_size: int,
+        seen: SeenRule = "exclude",
         prefetch: int = 2,
     ) -> None:
         check_partition(batch_users=batch_users, max_events=max_events, rank=rank, world_size=world_size)
         if split not in ("validation", "test"):
             raise ValueError(f"split must be 'validation' or 'test', got {split!r}")
-        self._dataset, self._split = dataset, split
+        self._dataset, self._split, self._seen = dataset, split, seen
         self._groups = RowGroups.of(dataset.manifest)
         self._batch_users, self._max_events = batch_users, max_events
         self._rank, self._world_size, self._prefetch = rank, world_size, prefetch
@@ -97,9 +108,23 @@ class EvaluationStream:
     def _cut(self, sequences: Sequences) -> EvaluationBatch:
         users = np.flatnonzero(has_held_out(sequences.lengths))
         target = held_out_position(sequences.lengths[users], self._split)
-        batch = sequences.cut(users, np.maximum(target - self._max_events, 0), target + 1)
-        seen = sequences.cut(users, np.zeros_like(target), target)
-        return EvaluationBatch(batch.to_batch(), torch.from_numpy(seen.item_ids), torch.from_numpy(seen.offsets))
+        window = np.maximum(target - self._max_events, 0)
+        batch = sequences.cut(users, window, target + 1).to_batch()
+        history = sequences.cut(users, np.zeros_like(target), target)
+        seen = sequences.cut(users, {"exclude": 0 * target, "window": window, "keep": target}[self._seen], target)
+        return EvaluationBatch(
+            batch,
+            torch.from_numpy(seen.item_ids),
+            torch.from_numpy(seen.offsets),
+            _holds(torch.from_numpy(history.item_ids), torch.from_numpy(history.offsets), batch),
+        )
+
+
+def _holds(items: Tensor, offsets: Tensor, batch: JaggedBatch) -> Tensor:
+    """``[B]`` bool, whether ``items[offsets[u]:offsets[u + 1]]`` hold the last item of each user ``u``."""
+    rows = torch.arange(batch.num_users).repeat_interleave(offsets.diff())
+    targets = batch.item_ids[batch.offsets[1:] - 1]
+    return rows[items == targets[rows]].bincount(minlength=batch.num_users) > 0
 
 
 class _UserReader:

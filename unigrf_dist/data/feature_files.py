@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,11 +80,11 @@ def write_item_codes(folder: Path, features: Mapping[str, bool], chunks: Iterabl
     return file_record(folder, _ITEMS_FILE)
 
 
-def read_item_codes(file: Path, feature: FeatureRecord, num_items: int) -> ItemCodes:
+def read_item_codes(files: Sequence[Path], feature: FeatureRecord, num_items: int) -> ItemCodes:
     """Read the codes of an item feature.
 
     Args:
-        file: file that ``write_item_codes`` wrote.
+        files: files that ``write_item_codes`` wrote, of the first items and of those behind them.
         feature: the manifest's record of the feature.
         num_items: ``V``, number of items in the manifest.
 
@@ -92,7 +92,8 @@ def read_item_codes(file: Path, feature: FeatureRecord, num_items: int) -> ItemC
         OSError, pa.ArrowException, KeyError: the file cannot be read or lacks the feature.
         ValueError: the number of items or the range of the codes contradicts the manifest.
     """
-    column = pq.read_table(file, columns=[feature.name]).column(feature.name).combine_chunks()
+    tables = [pq.read_table(file, columns=[feature.name]) for file in files]
+    column = pa.concat_tables(tables).column(feature.name).combine_chunks()
     if len(column) != num_items:
         raise ValueError(f"{len(column)} items, but the manifest says {num_items}")
     offsets = None

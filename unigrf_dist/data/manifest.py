@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,9 @@ from unigrf_dist.errors import UserError
 MANIFEST_FILE = "manifest.json"
 _HASH_KEY = "sha256_of_the_rest"
 ITEMS_FILE = "items.parquet"
+USERS_FILE = "users.parquet"
 SEQUENCES_FOLDER = "sequences"
+DAYS_FOLDER = "days"
 FEATURES_FOLDER = "features"
 # Synthetic data sets only: metrics of the planted optimum.
 PLANTED_FILE = "planted.json"
@@ -42,8 +45,29 @@ class FileRecord(_Record):
 
 
 class ShardRecord(FileRecord):
-    """A sequence shard. All its row groups but the last hold ``Manifest.row_group_users`` users."""
+    """A sequence shard. All its row groups but the last hold ``Manifest.row_group_users`` users.
 
+    Attributes:
+        num_users, num_events: its users, and their events there.
+        day: number of the appended day whose new users these are; 0 for those who were there before.
+    """
+
+    num_users: Count
+    num_events: Count
+    day: Count = 0
+
+
+class DeltaRecord(FileRecord):
+    """Later events of users of one shard, which are merged on reading.
+
+    Attributes:
+        shard: index of the shard in ``Manifest.shards``.
+        day: number of the day that brought them, from 1.
+        num_users, num_events: users in the file, and their events there.
+    """
+
+    shard: Count
+    day: Annotated[int, Field(ge=1)]
     num_users: Count
     num_events: Count
 
@@ -111,6 +135,46 @@ class DataWarning(_Record):
     message: str
 
 
+class DayRecord(_Record):
+    """What one ``unigrf prepare --append`` added behind what there was.
+
+    Attributes:
+        num_events: its events, those of new users included.
+        num_users, num_items: new users and new items; the ids of both come behind the others.
+        num_known_users: users from before that it has events of.
+        first_timestamp, last_timestamp: range of its event times, in seconds.
+        num_unsorted_users: users whose events of the day were not in the order of time.
+        skipped_rows: rows that were skipped.
+        raw_files: the raw files.
+        folded: whether ``unigrf compact`` has put its events among the others; it has no files of its own then.
+        users: file of what the next day must know of the users that this one touched.
+        items: file of the new items, and of what changes in the training events of the others.
+        item_features: file with the codes of the new items; None without item features.
+        vocabularies: files with the new values of side features, by owner and name.
+    """
+
+    num_events: Count
+    num_users: Count
+    num_items: Count
+    num_known_users: Count
+    first_timestamp: int
+    last_timestamp: int
+    num_unsorted_users: Count = 0
+    skipped_rows: SkippedRows = SkippedRows()
+    raw_files: list[RawFileRecord] = []
+    folded: bool = False
+    users: FileRecord | None = None
+    items: FileRecord | None = None
+    item_features: FileRecord | None = None
+    vocabularies: dict[str, FileRecord] = {}
+
+    @property
+    def files(self) -> list[FileRecord]:
+        """Its files but for shards and deltas."""
+        named = (self.users, self.items, self.item_features, *self.vocabularies.values())
+        return [record for record in named if record is not None]
+
+
 class Manifest(_Record):
     """Content of ``manifest.json``.
 
@@ -132,6 +196,9 @@ class Manifest(_Record):
         warnings: what in the raw data is probably not meant.
         version: version of the package that wrote this.
         raw_files: the raw files, in the order in which they were read.
+        users: file of what an append must know of every user; None in data sets of older versions.
+        deltas: later events of users of the shards, day by day.
+        days: what was appended, oldest first; all other counts include it, but for skipped rows and raw files.
     """
 
     schema_version: Literal[1] = 1
@@ -162,12 +229,18 @@ class Manifest(_Record):
     warnings: list[DataWarning] = []
     version: str = ""
     raw_files: list[RawFileRecord] = []
+    users: FileRecord | None = None
+    deltas: list[DeltaRecord] = []
+    days: list[DayRecord] = []
 
     @property
     def files(self) -> list[FileRecord]:
         """All files of the data set but the manifest itself."""
         codes = [] if self.item_features is None else [self.item_features]
-        return [self.items, *codes, *(feature.vocabulary for feature in self.features), *self.shards]
+        users = [] if self.users is None else [self.users]
+        vocabularies = [feature.vocabulary for feature in self.features]
+        days = [record for day in self.days for record in day.files]
+        return [self.items, *codes, *vocabularies, *self.shards, *users, *self.deltas, *days]
 
     def features_of(self, owner: Owner) -> dict[str, FeatureRecord]:
         """The side features of items or of users, by name."""
@@ -175,10 +248,13 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _sums_agree(self) -> Manifest:
-        for name in ("num_users", "num_events"):
-            total = sum(getattr(shard, name) for shard in self.shards)
+        users = sum(shard.num_users for shard in self.shards)
+        events = sum(shard.num_events for shard in self.shards) + sum(delta.num_events for delta in self.deltas)
+        for name, total in (("num_users", users), ("num_events", events)):
             if total != getattr(self, name):
                 raise ValueError(f"{name} is {getattr(self, name)}, but the shards' sum is {total}")
+        if any(delta.shard >= len(self.shards) or delta.day > len(self.days) for delta in self.deltas):
+            raise ValueError("deltas names a shard or a day that is not there")
         if len(self.behaviour_counts) != len(self.behaviours):
             raise ValueError(
                 f"behaviour_counts has {len(self.behaviour_counts)} entries for {len(self.behaviours)} behaviours"
@@ -207,18 +283,22 @@ def sha256(path: Path) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` into ``folder``."""
-    body = manifest.model_dump_json(indent=1)
-    (folder / MANIFEST_FILE).write_text(_with_hash(body) + "\n", encoding="utf-8")
+    """Write ``manifest.json`` into ``folder``, whole or not at all."""
+    partial = folder / f".{MANIFEST_FILE}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(with_hash(manifest.model_dump_json(indent=1)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / MANIFEST_FILE)
 
 
-def _with_hash(body: str) -> str:
-    """The JSON object ``body`` with the SHA-256 of its own text as first key."""
+def with_hash(body: str) -> str:
+    """The indented JSON object ``body`` with the SHA-256 of its own text as first key."""
     return f'{{\n "{_HASH_KEY}": "{hashlib.sha256(body.encode()).hexdigest()}",{body.removeprefix("{")}'
 
 
-def _without_hash(text: str) -> str:
-    """What ``_with_hash`` was given.
+def without_hash(text: str) -> str:
+    """What ``with_hash`` was given.
 
     Raises:
         ValueError: it was altered since.
@@ -227,7 +307,7 @@ def _without_hash(text: str) -> str:
     if _HASH_KEY not in head:
         return text  # of a version that wrote none
     body = "{" + rest
-    if not separator or _with_hash(body) != text.rstrip("\n"):
+    if not separator or with_hash(body) != text.rstrip("\n"):
         raise ValueError("altered since it was written: its SHA-256 differs")
     return body
 
@@ -249,7 +329,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     try:
-        return Manifest.model_validate_json(_without_hash(text))
+        return Manifest.model_validate_json(without_hash(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"

@@ -25,6 +25,8 @@ class Sequences:
         behaviours: ``[E]`` int16.
         timestamps: ``[E]`` int64, seconds.
         user_features: ``[U, F]`` int32 codes of side features; None unless requested.
+        news: ``[U, 2]`` int64, what days that were appended brought: position of a user's first event that was no
+            training event before, and of the first one behind all that were there; None unless requested.
     """
 
     user_ids: IntArray
@@ -33,6 +35,7 @@ class Sequences:
     behaviours: NDArray[np.int16]
     timestamps: IntArray
     user_features: NDArray[np.int32] | None = None
+    news: IntArray | None = None
 
     @property
     def num_users(self) -> int:
@@ -60,6 +63,7 @@ class Sequences:
             self.behaviours[index],
             self.timestamps[index],
             None if self.user_features is None else self.user_features[users],
+            None if self.news is None else (self.news[users] - starts[:, None]).clip(0, (stops - starts)[:, None]),
         )
 
     def take(self, users: IntArray | slice) -> Sequences:
@@ -105,6 +109,7 @@ def concatenate(parts: Sequence[Sequences]) -> Sequences:
     if len(parts) == 1:
         return parts[0]
     codes = [part.user_features for part in parts if part.user_features is not None]
+    news = [part.news for part in parts if part.news is not None]
     return Sequences(
         np.concatenate([part.user_ids for part in parts]),
         offsets_of(np.concatenate([part.lengths for part in parts])),
@@ -112,4 +117,5 @@ def concatenate(parts: Sequence[Sequences]) -> Sequences:
         np.concatenate([part.behaviours for part in parts]),
         np.concatenate([part.timestamps for part in parts]),
         np.concatenate(codes) if codes else None,
+        np.concatenate(news) if news else None,
     )

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 from unigrf_dist.doctor.check import Check, fail, note, ok
@@ -16,13 +15,11 @@ GROUP = "Compilers"
 # Headers that generated code includes, and the C++ standard in which torch compiles extensions.
 _PROGRAM = "#include <Python.h>\n#include <omp.h>\n#include <concepts>\n"
 _LANGUAGE = ("-std=c++20", "-fopenmp", "-fsyntax-only", "-x", "c++", "-")
-# The longest build seen took three minutes, on two busy cores.
-_LOCK_IS_STALE_SECONDS = 15 * 60
 
 
 def check_compilers(*, on_cuda: bool) -> list[Check]:
     """C++ compiler with Python's headers, ninja, nvcc, and locks that an interrupted build left behind."""
-    return [_cxx(), _ninja(), _nvcc(on_cuda), *_stale_locks()]
+    return [_cxx(), _ninja(), _nvcc(on_cuda), *_abandoned_locks()]
 
 
 def extension_folder() -> Path:
@@ -63,15 +60,24 @@ def _nvcc(on_cuda: bool) -> Check:
     return note(GROUP, "nvcc", "not found: DeepSpeed can't build its fused Adam", fix)
 
 
-def _stale_locks() -> list[Check]:
-    """A killed build leaves its lock behind, on which the next process that needs the operator waits forever."""
-    now = time.time()
-    return [
-        fail(GROUP, "build lock", f"{lock} is left from a build that was killed", f"rm {lock}")
-        for pattern in ("*/lock", "*/*/lock")
-        for lock in sorted(extension_folder().glob(pattern))
-        if now - lock.stat().st_mtime > _LOCK_IS_STALE_SECONDS
-    ]
+def _abandoned_locks() -> list[Check]:
+    """Remove the locks of killed builds, for which the next process that needs the operator would wait forever."""
+    # Here, so that the doctor can still say that psutil is missing.
+    from unigrf_dist.ranks.operator_build import is_abandoned
+
+    checks = []
+    for lock in sorted(path for pattern in ("*/lock", "*/*/lock") for path in extension_folder().glob(pattern)):
+        try:
+            if not is_abandoned(lock):
+                continue
+            lock.unlink()
+        except FileNotFoundError:
+            continue  # its build has just ended
+        except OSError as error:
+            checks.append(fail(GROUP, "build lock", f"{lock}: {error.strerror}", f"rm {lock}"))
+        else:
+            checks.append(ok(GROUP, "build lock", f"removed {lock}: a killed build had left it"))
+    return checks
 
 
 def _output(*command: str) -> str:

@@ -42,7 +42,11 @@ def deepspeed() -> str:
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_cuda else "cpu")
     import deepspeed as library
 
+    from unigrf_dist.ranks.operator_build import build_cpu_operator
+
     backend = "nccl" if on_cuda else "gloo"
+    if not on_cuda:
+        build_cpu_operator(_say)
     _start_group(backend)
     library.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     total = torch.ones(2, device="cuda" if on_cuda else "cpu")
@@ -76,6 +80,11 @@ def triton() -> str:
     if values.tolist() != [1.0] * 5:
         raise RuntimeError(f"adding one to zeros gave {values.tolist()}")
     return "compiles and runs kernels" if on_cuda else "interpreter only; kernels have a PyTorch path on the CPU"
+
+
+def _say(text: str) -> None:
+    """Tell what this process waits for; whoever gives it up quotes its last line."""
+    print(text, flush=True)
 
 
 def _start_group(backend: str) -> None:

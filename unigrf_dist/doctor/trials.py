@@ -33,7 +33,6 @@ class Outcome:
 _FIXES = {
     "gloo": "export GLOO_SOCKET_IFNAME=lo (one host), or the interface between the hosts, such as eth0",
     "nccl": "make clean setup DEVICE=cuda (NCCL_DEBUG=INFO shows what it tried)",
-    # Also helps when a killed build has left its lock, on which every later build waits.
     "deepspeed": f"fix the compilers above, then: rm -rf {extension_folder()} && unigrf doctor",
     "fbgemm": "make clean setup",
     "triton": "make clean setup",
@@ -83,8 +82,11 @@ def run_probe(name: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> Outcome:
         output, errors = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return Outcome(False, f"no answer within {timeout_seconds:.0f} s")
+        output, errors = process.communicate()
+        said = _last_line(output) or _last_line(errors)
+        return Outcome(
+            False, f"no answer within {timeout_seconds:.0f} s" + (f"; it said last: {said}" if said else "")
+        )
     if process.returncode:
         return Outcome(False, _last_line(errors) or f"its process ended with status {process.returncode}")
     return Outcome(True, output.removesuffix("\n").rpartition("\n")[2])

@@ -87,7 +87,13 @@ class ShardedCatalogue:
 
     @torch.no_grad()
     def target_ranks(
-        self, queries: Tensor, target_ids: Tensor, seen_item_ids: Tensor, seen_offsets: Tensor
+        self,
+        queries: Tensor,
+        target_ids: Tensor,
+        seen_item_ids: Tensor,
+        seen_offsets: Tensor,
+        *,
+        allowed: Tensor | None = None,
     ) -> Tensor:
         """Rank of each query's target among all items but the query's seen ones.
 
@@ -99,6 +105,8 @@ class ShardedCatalogue:
             target_ids: ``[n]`` int64.
             seen_item_ids: ``[s]`` int64, duplicates allowed.
             seen_offsets: ``[n + 1]`` int64; query ``i`` has seen ``seen_item_ids[offsets[i]:offsets[i + 1]]``.
+            allowed: ``[num_items]`` bool, the items that are candidates at all, the same on every rank; None for
+                all. A target that is not allowed is ranked among them all the same.
 
         Returns:
             ``[n]`` int64, 1 is best.
@@ -112,6 +120,7 @@ class ShardedCatalogue:
         better, equal = torch.zeros_like(targets), torch.zeros_like(targets)
         for first, scores in self._items.chunks(everyone.fixed):
             seen.hide(first, scores)
+            _hide_others(allowed, first, scores)
             here = ((targets >= first) & (targets < first + scores.shape[1])).nonzero()[:, 0]
             scores[here, targets[here] - first] = -torch.inf
             better += (scores > target_scores).sum(1)
@@ -165,8 +174,7 @@ class ShardedCatalogue:
         mass = torch.full_like(everyone.norms, -torch.inf)
         for first, scores in self._items.chunks(everyone.fixed):
             excluded.hide(first, scores)
-            if allowed is not None:
-                scores.masked_fill_(~allowed[first : first + scores.shape[1]], -torch.inf)
+            _hide_others(allowed, first, scores)
             best.add(first, scores)
             mass = torch.logaddexp(mass, (_values(scores, unit) / temperature).logsumexp(1))
         scores, ids = best.scores, best.ids
@@ -226,6 +234,12 @@ class ShardedCatalogue:
 def _values(scores: Tensor, unit: Tensor) -> Tensor:
     """Scores as numbers; what is hidden stays at -inf, also for a query of zeros, whose unit is 0."""
     return torch.where(scores == -torch.inf, scores, from_fixed_point(scores) * unit)
+
+
+def _hide_others(allowed: Tensor | None, first: int, scores: Tensor) -> None:
+    """Put the items from ``first`` on that are not allowed last in ``scores [Q, C]``, in place."""
+    if allowed is not None:
+        scores.masked_fill_(~allowed[first : first + scores.shape[1]], -torch.inf)
 
 
 class _HiddenItems:

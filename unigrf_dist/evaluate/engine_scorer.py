@@ -9,6 +9,7 @@ import torch
 from unigrf_dist.config import Config
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.evaluate.live_catalogue import LiveCatalogue
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import SequenceScores
 
@@ -38,11 +39,18 @@ class EngineScorer:
         self.engine.train()
         return scores
 
-    def catalogue(self) -> ShardedCatalogue:
-        """All items, each rank holding its own shard."""
-        return ShardedCatalogue(
+    def catalogue(self) -> ShardedCatalogue | LiveCatalogue:
+        """All items that are candidates, each rank holding its own shard."""
+        rows = ShardedCatalogue(
             self.table.shards(),
-            num_items=self.table.num_items,
+            num_items=self.table.num_rows,
             dim=self.table.width,
             normalize=self.config.objective.retrieval.normalize,
         )
+        return rows if self.table.live is None else LiveCatalogue(rows, self.table.live.row_of_item)
+
+    def live_items(self) -> torch.Tensor | None:
+        """``[num_items]`` bool on the host, which items have rows of their own; None if all have."""
+        if self.table.live is None:
+            return None
+        return self.table.live.known(torch.arange(self.table.num_items, device=self.table.device)).cpu()

@@ -21,6 +21,8 @@ RANKING_METRICS = ("auc", "log_loss", "calibration", "ece")
 LESS_IS_BETTER = ("log_loss", "ece")
 BEST_AT_ONE = ("calibration",)
 _NUM_BINS = 10
+NOT_FOUND = 2**62
+"""Rank of an item that is no candidate: a miss at every cut, and nothing in the mean of reciprocal ranks."""
 
 
 def is_better(metric: str, new: float | None, old: float | None) -> bool:
@@ -76,7 +78,7 @@ def retrieval_metrics(ranks: Tensor, bootstrap: Bootstrap) -> dict[str, Metric]:
     gain = 1 / (exact + 1).log2()
     per_user = {f"hr@{k}": (ranks <= k).double() for k in HIT_RATE_AT}
     per_user |= {f"ndcg@{k}": gain * (ranks <= k) for k in NDCG_AT}
-    per_user["mrr"] = 1 / exact
+    per_user["mrr"] = (1 / exact) * (ranks != NOT_FOUND)
     if ranks.numel() == 0:
         return {name: Metric(None, reason="no users") for name in per_user}
     values = torch.stack(list(per_user.values()), dim=1)
@@ -101,6 +103,9 @@ def ranking_metrics(logits: Tensor, labels: Tensor, bootstrap: Bootstrap) -> dic
     labels = labels[order]
     if labels.numel() == 0:
         return {name: Metric(None, reason="no labels") for name in RANKING_METRICS}
+    if not_finite := int((~logits.isfinite()).sum()):
+        reason = f"{not_finite:,} of {logits.numel():,} predictions are not finite"
+        return {name: Metric(None, reason=reason, of_model=True) for name in RANKING_METRICS}
     probability = logits.sigmoid()
     losses = F.softplus(logits) - labels * logits
     deviation = F.one_hot(_bin_of(probability), _NUM_BINS).double() * (probability - labels)[:, None]
@@ -128,9 +133,12 @@ def calibration_bins(logits: Tensor, labels: Tensor) -> list[CalibrationBin]:
     """Predictions in up to ten bins of equal counts; users without a label are masked.
 
     Equal counts and not equal widths: rare behaviours would all fall into one bin of equal width. Equal
-    predictions share a bin, so that bins are fewer where predictions repeat.
+    predictions share a bin, so that bins are fewer where predictions repeat. No bins of predictions that are not
+    finite.
     """
     logits, labels = _labelled(logits, labels)
+    if not bool(logits.isfinite().all()):
+        return []
     probability = logits.sigmoid()
     bins = _bin_of(probability)
     members = [(probability[bins == b], labels[bins == b]) for b in bins.unique()]

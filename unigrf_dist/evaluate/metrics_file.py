@@ -36,6 +36,7 @@ def write_metrics(run: Path, result: EvaluationResult, *, checkpoint: str, step:
         "protocol": result.protocol,
         "model": result.model.to_dict(),
         "baselines": {name: table.to_dict() for name, table in result.baselines.items()},
+        "opponents": {"settings": result.settings, "skipped": result.skipped},
         "planted_optimum": result.planted_optimum,
         "calibration_bins": {
             task: [asdict(each) for each in bins] for task, bins in result.model.calibration_bins.items()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unigrf_dist.data import EvaluationBatch, JaggedBatch
 from unigrf_dist.evaluate.catalogue import ShardedCatalogue
+from unigrf_dist.evaluate.live_catalogue import LiveCatalogue
 from unigrf_dist.model.unigrf import SequenceScores
 
 
@@ -28,7 +29,11 @@ class SequenceScorer(Protocol):
 
     def score(self, batch: JaggedBatch) -> SequenceScores: ...
 
-    def catalogue(self) -> ShardedCatalogue: ...
+    def catalogue(self) -> ShardedCatalogue | LiveCatalogue: ...
+
+    def live_items(self) -> Tensor | None:
+        """``[num_items]`` bool, the items that are candidates; None for all."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,13 @@ class UserScores:
     """What is kept of ``B`` users, on the CPU.
 
     Attributes:
-        ranks: ``[B]`` int64, rank of the held-out item in the catalogue, 1 is best.
-        logits: ``[B, A]`` float64.
+        ranks: ``[B]`` int64, rank of the held-out item in the catalogue, 1 is best; None of a scorer that only
+            ranks events.
+        logits: ``[B, A]`` float64; None of a scorer that only retrieves.
     """
 
-    ranks: Tensor
-    logits: Tensor
+    ranks: Tensor | None
+    logits: Tensor | None
 
 
 class Scorer(Protocol):
@@ -78,9 +84,24 @@ def target_items(batch: JaggedBatch) -> Tensor:
     return batch.item_ids[batch.offsets[1:] - 1]
 
 
+def held_out_behaviours(batch: JaggedBatch) -> Tensor:
+    """``[B]`` behaviour code of each user's last event."""
+    return batch.behaviours[batch.offsets[1:] - 1]
+
+
+def is_retrieval_user(batch: EvaluationBatch, is_target: Tensor) -> Tensor:
+    """``[B]`` bool, whether retrieval is measured on each user: the held-out event is a target and stays ranked.
+
+    Args:
+        batch: ``B`` users.
+        is_target: ``[num_behaviours]`` bool, whether events of each code are targets of retrieval.
+    """
+    return is_target[held_out_behaviours(batch.batch)] & ~batch.target_removed
+
+
 def target_labels(batch: JaggedBatch, task_labels: Tensor) -> Tensor:
     """``[B, A]`` labels of each user's last event."""
-    return task_labels.double()[batch.behaviours[batch.offsets[1:] - 1]]
+    return task_labels.double()[held_out_behaviours(batch)]
 
 
 def no_users(num_tasks: int) -> UserScores:

@@ -58,7 +58,7 @@ def training_statistics(
         positive=torch.zeros(dataset.num_items, num_tasks, dtype=torch.int64),
         followed=torch.zeros(num_tasks, 2, 2, dtype=torch.int64),
     )
-    for batch in _training_events(dataset, rank, world_size):
+    for batch in training_events(dataset, rank, world_size):
         _add(totals, batch, task_labels)
     ranks = Collective()
     for total in (totals.labelled, totals.positive, totals.followed):
@@ -87,7 +87,8 @@ def previous_labels(labels: Tensor, offsets: Tensor) -> Tensor:
     return labels.gather(0, before.clamp_min(0)).where(before >= starts, torch.nan)
 
 
-def _training_events(dataset: Dataset, rank: int, world_size: int) -> Iterator[JaggedBatch]:
+def training_events(dataset: Dataset, rank: int, world_size: int) -> Iterator[JaggedBatch]:
+    """All training events of this rank's users; every user is on one rank."""
     stream = TrainStream(
         dataset,
         global_batch_users=_BATCH_USERS * world_size,

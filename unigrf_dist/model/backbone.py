@@ -14,6 +14,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.model.hstu import HSTU
 from unigrf_dist.model.kept_keys import KeysValues, NewTokens
 from unigrf_dist.model.llama import Llama
+from unigrf_dist.model.padded_tokens import PaddedTokens
 from unigrf_dist.model.tokens import TokenLayout
 
 
@@ -40,13 +41,14 @@ class Backbone(Protocol):
         """
 
     def extend(
-        self, tokens: Tensor, layout: NewTokens, kept: Sequence[KeysValues] | None
+        self, tokens: Tensor, layout: NewTokens | PaddedTokens, kept: Sequence[KeysValues] | None
     ) -> tuple[Tensor, list[KeysValues]]:
         """The same hidden states for new tokens alone: ``[N, D]`` → ``[N, D]``. Forward only, no dropout.
 
         Args:
             tokens: packed vectors of the new tokens.
-            layout: where they stand behind the kept ones.
+            layout: where they stand behind the kept ones. Attention is `padded_tokens.attend`, which takes either
+                kind.
             kept: for each block keys and values of the kept tokens; None where nothing is kept yet.
 
         Returns:

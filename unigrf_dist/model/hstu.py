@@ -16,8 +16,9 @@ from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.flops import attention_flops, projection_flops
 from unigrf_dist.model.kept_keys import KeysValues, NewTokens, extend_blocks
+from unigrf_dist.model.padded_tokens import PaddedAttention, PaddedTokens, attend
 from unigrf_dist.model.tokens import TokenLayout
-from unigrf_kernels import AttentionPlan, gated_norm_dropout, jagged_attention, norm_project_silu
+from unigrf_kernels import AttentionPlan, gated_norm_dropout, norm_project_silu
 
 _INIT_STD = 0.02
 
@@ -48,7 +49,9 @@ class HSTUBlock(nn.Module):
         u, q, keys = self._project(x)
         return self._mix(x, u, self._attend(q, keys, layout.attention), seed)
 
-    def extend(self, x: Tensor, layout: NewTokens, kept: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def extend(
+        self, x: Tensor, layout: NewTokens | PaddedTokens, kept: KeysValues | None
+    ) -> tuple[Tensor, KeysValues]:
         """``[N, D]`` new tokens → ``[N, D]``, and keys and values of kept and new ones; no dropout."""
         u, q, new = self._project(x)
         keys = layout.append(kept, new)
@@ -67,20 +70,17 @@ class HSTUBlock(nn.Module):
         q, k, v = (part.view(-1, self.heads, self.inner // self.heads) for part in (q, k, v))
         return u, q, KeysValues(k, v)
 
-    def _attend(self, q: Tensor, keys: KeysValues, plan: AttentionPlan) -> Tensor:
+    def _attend(self, q: Tensor, keys: KeysValues, plan: AttentionPlan | PaddedAttention) -> Tensor:
         """``[tokens that ask, N]``."""
-        attended = jagged_attention(
+        attended = attend(
             q,
-            keys.k,
-            keys.v,
-            plan.offsets,
-            activation="silu",
+            keys,
+            plan,
             scale=1.0,
             scaling_length=self.scaling_length,
             position_bias=self.position_bias,
             time_bias=self.time_bias,
-            plan=plan,
-            implementation=self.kernel,
+            kernel=self.kernel,
         )
         return attended.flatten(1)
 
@@ -113,7 +113,7 @@ class HSTU(nn.Module):
         return tokens
 
     def extend(
-        self, tokens: Tensor, layout: NewTokens, kept: Sequence[KeysValues] | None
+        self, tokens: Tensor, layout: NewTokens | PaddedTokens, kept: Sequence[KeysValues] | None
     ) -> tuple[Tensor, list[KeysValues]]:
         """As `Backbone.extend`."""
         return extend_blocks(self.blocks, tokens, layout, kept)

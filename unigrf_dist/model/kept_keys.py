@@ -103,7 +103,7 @@ def new_tokens(
 
 
 def extend_blocks(
-    blocks: Iterable[Any], tokens: Tensor, layout: NewTokens, kept: Sequence[KeysValues] | None
+    blocks: Iterable[Any], tokens: Tensor, layout: Any, kept: Sequence[KeysValues] | None
 ) -> tuple[Tensor, list[KeysValues]]:
     """Run blocks that have an ``extend`` one after the other; arguments and results as `Backbone.extend`."""
     keys = []

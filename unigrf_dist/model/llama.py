@@ -17,8 +17,9 @@ from unigrf_dist.config.schema import ModelConfig
 from unigrf_dist.model.bias_table import bias_table
 from unigrf_dist.model.flops import attention_flops, projection_flops
 from unigrf_dist.model.kept_keys import KeysValues, NewTokens, extend_blocks
+from unigrf_dist.model.padded_tokens import PaddedAttention, PaddedTokens, attend
 from unigrf_dist.model.tokens import TokenLayout
-from unigrf_kernels import AttentionPlan, jagged_attention, rms_norm, rotary, seeded_dropout, swiglu
+from unigrf_kernels import AttentionPlan, rms_norm, rotary, seeded_dropout, swiglu
 
 _INIT_STD = 0.02
 _SEEDS_PER_BLOCK = 2
@@ -53,7 +54,9 @@ class LlamaBlock(nn.Module):
         q, keys = self._project(x, layout.token_positions)
         return self._mix(x, self._attend(q, keys, layout.attention), seed)
 
-    def extend(self, x: Tensor, layout: NewTokens, kept: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def extend(
+        self, x: Tensor, layout: NewTokens | PaddedTokens, kept: KeysValues | None
+    ) -> tuple[Tensor, KeysValues]:
         """``[N, D]`` new tokens → ``[N, D]``, and keys and values of kept and new ones; no dropout."""
         q, new = self._project(x, layout.token_positions)
         keys = layout.append(kept, new)
@@ -73,19 +76,17 @@ class LlamaBlock(nn.Module):
         q, k = rotary(q, k, positions, implementation=self.kernel)
         return q, KeysValues(k, v)
 
-    def _attend(self, q: Tensor, keys: KeysValues, plan: AttentionPlan) -> Tensor:
+    def _attend(self, q: Tensor, keys: KeysValues, plan: AttentionPlan | PaddedAttention) -> Tensor:
         """``[tokens that ask, D]``."""
-        attended = jagged_attention(
+        attended = attend(
             q,
-            keys.k,
-            keys.v,
-            plan.offsets,
-            activation="softmax",
+            keys,
+            plan,
             scale=self.head_width**-0.5,
+            scaling_length=None,
             position_bias=self.position_bias,
             time_bias=self.time_bias,
-            plan=plan,
-            implementation=self.kernel,
+            kernel=self.kernel,
         )
         return attended.flatten(1) @ self.attention_output
 
@@ -113,7 +114,7 @@ class Llama(nn.Module):
         return rms_norm(tokens, self.norm, implementation=self.kernel)
 
     def extend(
-        self, tokens: Tensor, layout: NewTokens, kept: Sequence[KeysValues] | None
+        self, tokens: Tensor, layout: NewTokens | PaddedTokens, kept: Sequence[KeysValues] | None
     ) -> tuple[Tensor, list[KeysValues]]:
         """As `Backbone.extend`."""
         tokens, keys = extend_blocks(self.blocks, tokens, layout, kept)

@@ -95,6 +95,19 @@ class SideFeatures:
         of_items = {name: feature.codes(item_ids) for name, feature in self._items.items()}
         return FeatureLookup(of_items, self._user_codes(batch), user_of_token, self.cardinalities)
 
+    def of_items(self, item_ids: Tensor, tables: Mapping[str, Tensor]) -> Tensor | None:
+        """``[N, D]``, what the features of items, not of users, add in their tokens; None without any.
+
+        Args:
+            item_ids: ``[N]`` int64 dense item ids.
+            tables: the whole table of each feature, by name.
+        """
+        if not self._items:
+            return None
+        codes = {name: feature.codes(item_ids) for name, feature in self._items.items()}
+        lookup = FeatureLookup(codes, {}, item_ids, {name: self.cardinalities[name] for name in codes})
+        return lookup.combine({name: tables[name][rows] for name, rows in lookup.ids.items()})
+
     def _user_codes(self, batch: JaggedBatch) -> dict[str, _Codes]:
         user_codes = batch.user_features
         if user_codes is None or user_codes.shape[1] != len(self._users):

@@ -23,6 +23,8 @@ from torchrec.distributed.types import ShardingEnv, ShardingPlan
 from unigrf_dist.config.schema import TableConfig
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.cpu_adam import cpu_adam_tables
+from unigrf_dist.model.initial_vectors import BLOCK_ROWS, InitialVectors, drawn_block
+from unigrf_dist.model.live_items import LiveItems
 from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.table_shard import StateShard, TableShard
 
@@ -39,17 +41,17 @@ _NUM_SAMPLES = 256
 _SHARDINGS = ["row_wise", "table_wise", "column_wise", "table_row_wise"]
 # FBGEMM stores rows of a multiple of four values; the columns added are zero and stay so.
 _WIDTH_MULTIPLE = 4
-# Rows drawn together at initialisation. Each block has its own seed, so that a rank draws only what it holds
-# and the table is the same on any number of ranks.
-_INIT_BLOCK_ROWS = 4096
 
 
 class ItemTable:
-    """``[num_items, width]`` item vectors, sharded over the ranks, and beside them a table for each side feature.
+    """Item vectors, sharded over the ranks, and beside them a table for each side feature.
+
+    A row for each item or, with dynamic ids, ``capacity`` rows of live items and one behind them, which all other
+    items share (``live_items``).
 
     Args:
-        config: sharding, fused optimizer and its hyperparameters.
-        num_items: number of rows.
+        config: sharding, fused optimizer and its hyperparameters; which items have rows.
+        num_items: number of items; their ids are below it.
         width: number of columns.
         device: device of the shards.
         seed: seed of the initial vectors; the same table results on any number of ranks.
@@ -70,7 +72,9 @@ class ItemTable:
         self.features = features or SideFeatures({}, {}, device)
         group = dist.group.WORLD
         sharder = EmbeddingCollectionSharder(fused_params=_fused_params(config))
-        self._num_rows = {_ITEM: num_items, **self.features.cardinalities}
+        dynamic = config.ids.kind == "dynamic"
+        self.num_rows = num_items if not dynamic else (config.ids.capacity or 0) + 1
+        self._num_rows = {_ITEM: self.num_rows, **self.features.cardinalities}
         rows = {name: _rows_for_all(number, dist.get_world_size()) for name, number in self._num_rows.items()}
         collection = _collection(rows, -(-width // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE)
         plan = _plan(config, collection, sharder, device)
@@ -87,6 +91,16 @@ class ItemTable:
         for name in self.features.cardinalities:
             for shard in self.shards(name):
                 shard.weight.zero_()
+        self.live: LiveItems | None = None
+        if dynamic:
+            self.live = LiveItems(
+                config.ids,
+                num_items=num_items,
+                initial=InitialVectors(width=width, std=config.init_std, seed=seed),
+                device=device,
+                shards=self._item_state,
+            )
+            self.live.clear_spare_rows()
 
     def lookup(
         self, ids: Tensor, batch: JaggedBatch, candidates: Tensor | None = None
@@ -104,6 +118,8 @@ class ItemTable:
             ``[N, width]`` vectors of ``ids``, and the sums of the features' vectors, ``[E, width]`` of the events
             and ``[B, C, width]`` of the candidates; None without features or candidates.
         """
+        if self.live is not None:
+            ids = self.live.rows(ids)
         if not self.features:
             return self._rows({_ITEM: ids})[_ITEM], None, None
         features = self.features.lookup(batch, candidates)
@@ -172,6 +188,15 @@ class ItemTable:
                     values = self._own_rows(table, row, shard.tensor)
                     found.append((f"{table}/{kind}", w.shape[1], StateShard(row, column, values)))
         return found
+
+    def _item_state(self) -> list[tuple[str, StateShard]]:
+        """What this rank holds of the item table, by ``weight`` or the name of the optimizer's state."""
+        prefix = f"{_ITEM}/"
+        return [
+            (name.removeprefix(prefix), shard)
+            for name, _, shard in self.state_shards()
+            if name.startswith(prefix) and len(shard.values)
+        ]
 
 
 def _rows_for_all(num_rows: int, world_size: int) -> int:
@@ -249,11 +274,10 @@ def _cut(width: int, parts: int) -> int:
 def _draw_shard(shard: TableShard, width: int, std: float, seed: int) -> None:
     rows, columns = shard.weight.shape
     first, last = shard.row_offset, shard.row_offset + rows
-    for block in range(first // _INIT_BLOCK_ROWS, -(-last // _INIT_BLOCK_ROWS)):
-        start = block * _INIT_BLOCK_ROWS
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + block)
-        drawn = torch.randn(_INIT_BLOCK_ROWS, width, generator=generator) * std
-        low, high = max(first, start), min(last, start + _INIT_BLOCK_ROWS)
+    for block in range(first // BLOCK_ROWS, -(-last // BLOCK_ROWS)):
+        start = block * BLOCK_ROWS
+        drawn = drawn_block(block, width=width, std=std, seed=seed)
+        low, high = max(first, start), min(last, start + BLOCK_ROWS)
         part = drawn[low - start : high - start, shard.column_offset : shard.column_offset + columns]
         target = shard.weight[low - first : high - first]
         target.zero_()[:, : part.shape[1]].copy_(part)

@@ -21,7 +21,7 @@ from unigrf_dist.objective.enhancer.enhancer import Enhancer
 from unigrf_dist.objective.enhancer.targets import EnhancerTargets
 from unigrf_dist.objective.negative_mask import above_threshold_masks, seen_negative_masks
 from unigrf_dist.objective.negatives import Negatives
-from unigrf_dist.objective.pairs import QueryPositivePairs, next_item_pairs, next_item_weights
+from unigrf_dist.objective.pairs import QueryPositivePairs, event_labels, next_item_pairs, next_item_weights
 from unigrf_dist.phases import Phases
 from unigrf_kernels import joint_loss, seeded_dropout
 
@@ -217,7 +217,7 @@ class UniGRF(nn.Module):
 
     def count_positions(self, batch: JaggedBatch) -> Tensor:
         """``[2]`` fp32, next-item pairs (soft positives not counted) and labels behind the sums of ``batch``."""
-        labelled = ~self.labels[batch.behaviours].isnan()
+        labelled = ~event_labels(batch, self.labels).isnan()
         return torch.stack([next_item_weights(batch, self.targets).sum(), labelled.sum()]).float()
 
     def last_shared_parameters(self) -> list[nn.Parameter]:
@@ -282,7 +282,7 @@ class UniGRF(nn.Module):
             ranking_rows=layout.item_rows,
             head_weight=self.head_weight,
             head_bias=self.head_bias,
-            labels=self.labels[batch.behaviours].float(),
+            labels=event_labels(batch, self.labels),
             task_weights=self.task_weights,
             implementation=self.kernel,
             **per_user,
@@ -299,10 +299,12 @@ class UniGRF(nn.Module):
         targets: EnhancerTargets | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """``[rows, W]`` bit masks of the negatives, and ``[P]`` the row that holds for each pair."""
+        if not negatives.ids.numel():
+            return None, None
         above = None  # [B, W]
         if targets is not None:
             above = above_threshold_masks(targets.above_threshold_ids, negatives, num_items=self.num_items)
-        if not self.objective.retrieval.mask_seen_negatives or not batch.num_events:
+        if self.objective.retrieval.mask_seen_negatives is False or not batch.num_events:
             return above, None if above is None else pairs.users
         masks = seen_negative_masks(batch, negatives, num_items=self.num_items)  # [E, W]
         if above is not None:

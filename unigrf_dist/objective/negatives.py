@@ -54,14 +54,21 @@ class NegativeSource:
     def __init__(self, config: RetrievalConfig, *, popularity: Tensor, seed: int, device: torch.device) -> None:
         self.config, self.seed, self.device = config, seed, device
         self.num_items = popularity.numel()
-        self._catalogue = torch.arange(self.num_items, device=device)
         self._share = (popularity / popularity.sum().clamp_min(1)).to(device)
-        # Zipfian sampling draws popularity ranks: the item of each rank, and the rank of each item.
-        self._by_rank = torch.argsort(popularity, descending=True, stable=True).to(device)
-        self._rank = torch.empty_like(self._by_rank).index_copy_(0, self._by_rank, self._catalogue)
+        self._all_by_rank = torch.argsort(popularity, descending=True, stable=True).to(device)
+        self._restrict(torch.arange(self.num_items, device=device))
 
-    def draw(self, step: int, batch: JaggedBatch) -> Negatives:
-        """The negatives of step ``step`` (from 0)."""
+    def draw(self, step: int, batch: JaggedBatch, live_ids: Tensor | None = None) -> Negatives:
+        """The negatives of step ``step`` (from 0).
+
+        Args:
+            step: step of the run.
+            batch: the events of this rank.
+            live_ids: ``[L]`` int64, the items that may be negatives at all, ascending; the same object as before
+                where they are the same. None for all.
+        """
+        if live_ids is not None and live_ids is not self._catalogue:
+            self._restrict(live_ids)
         kind, corrected = self.config.negatives, self.config.logq_correction
         if kind == "full":
             return Negatives(self._catalogue, distinct=True)
@@ -75,33 +82,50 @@ class NegativeSource:
         both = torch.cat([ids, self._samples(step)])
         return Negatives(both, False, self._log_q(batch, with_samples=True) if corrected else None, first)
 
+    def _restrict(self, catalogue: Tensor) -> None:
+        """Draw from the items of ``catalogue`` from now on."""
+        self._catalogue = catalogue
+        if not self._is_zipfian:
+            return
+        # Zipfian sampling draws popularity ranks: the item of each rank, and the rank of each item.
+        present = torch.zeros(self.num_items, dtype=torch.bool, device=self.device)
+        present[catalogue] = True
+        self._by_rank = self._all_by_rank[present[self._all_by_rank]]
+        self._rank = torch.zeros(self.num_items, dtype=torch.int64, device=self.device)
+        self._rank[self._by_rank] = torch.arange(self._by_rank.numel(), device=self.device)
+
     @property
     def _is_zipfian(self) -> bool:
         return self.config.distribution == "log_popularity"
 
     def _samples(self, step: int) -> Tensor:
-        count = self.config.num_negatives
+        count, size = self.config.num_negatives, self._catalogue.numel()
+        if not size:
+            return self._catalogue
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         if not self._is_zipfian:
-            return torch.randint(self.num_items, (count,), generator=generator).to(self.device)
-        # Inverse transform of P(rank) = log((rank + 2) / (rank + 1)) / log(num_items + 1).
+            return self._catalogue[torch.randint(size, (count,), generator=generator).to(self.device)]
+        # Inverse transform of P(rank) = log((rank + 2) / (rank + 1)) / log(size + 1).
         uniform = torch.rand(count, generator=generator, dtype=torch.float64)
-        ranks = torch.exp(uniform * math.log(self.num_items + 1)).long() - 1
-        return self._by_rank[ranks.clamp_(0, self.num_items - 1).to(self.device)]
+        ranks = torch.exp(uniform * math.log(size + 1)).long() - 1
+        return self._by_rank[ranks.clamp_(0, size - 1).to(self.device)]
 
     def _expected_samples(self, ids: Tensor) -> Tensor:
         """Expected number of times that each of ``ids`` is drawn."""
-        count = self.config.num_negatives
+        count, size = self.config.num_negatives, max(self._catalogue.numel(), 1)
         if not self._is_zipfian:
-            return torch.full(ids.shape, count / self.num_items, device=ids.device)
+            return torch.full(ids.shape, count / size, device=ids.device)
         rank = self._rank[ids].double()
-        return (count * torch.log((rank + 2) / (rank + 1)) / math.log(self.num_items + 1)).float()
+        return (count * torch.log((rank + 2) / (rank + 1)) / math.log(size + 1)).float()
 
     def _batch_items(self, batch: JaggedBatch) -> tuple[Tensor, Tensor]:
-        """The batch's items, each once, and the first event of each."""
-        ids, where = batch.item_ids.unique(return_inverse=True)
+        """The batch's known items, each once, and the first event of each."""
+        events = torch.arange(batch.num_events, device=self.device)
+        if batch.known is not None:
+            events = events[batch.known]
+        ids, where = batch.item_ids[events].unique(return_inverse=True)
         first = torch.full_like(ids, batch.num_events)
-        first.scatter_reduce_(0, where, torch.arange(batch.num_events, device=self.device), "amin")
+        first.scatter_reduce_(0, where, events, "amin")
         return ids, first
 
     def _log_q(self, batch: JaggedBatch, *, with_samples: bool) -> Callable[[Tensor], Tensor]:

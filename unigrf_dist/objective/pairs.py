@@ -60,13 +60,30 @@ class QueryPositivePairs:
 
 
 def next_item_weights(batch: JaggedBatch, targets: Tensor) -> Tensor:
-    """``[E]`` fp32, 1 for each event whose user has a next event that is a target, else 0.
+    """``[E]`` fp32, 1 for each event whose user has a next event that is a target and no mere context, else 0.
+
+    An item without a row of its own is no target: no vector would stand for it and it alone.
 
     Args:
         batch: the events.
         targets: ``[num_behaviours]`` fp32, 1 for the behaviours of events that retrieval is to find, else 0.
     """
-    return batch.has_next_event * targets[batch.behaviours[_next_events(batch)]]
+    next_events = _next_events(batch)
+    weights = batch.has_next_event * targets[batch.behaviours[next_events]]
+    if batch.known is not None:
+        weights = weights * batch.known[next_events]
+    return weights if (trained := batch.is_trained) is None else weights * trained[next_events]
+
+
+def event_labels(batch: JaggedBatch, labels: Tensor) -> Tensor:
+    """``[E, A]`` fp32, each event's label under each ranking task; NaN where it has none or is mere context.
+
+    Args:
+        batch: the events.
+        labels: ``[num_behaviours, A]`` label of each behaviour code, NaN if none.
+    """
+    found = labels[batch.behaviours].float()
+    return found if (trained := batch.is_trained) is None else found.where(trained[:, None], torch.nan)
 
 
 def next_item_pairs(
@@ -74,8 +91,8 @@ def next_item_pairs(
 ) -> QueryPositivePairs:
     """One pair per event: the state at its behaviour token retrieves the user's next item.
 
-    The last event of a user, which has no next one, and one before an event that is no target weigh 0: selecting
-    the others would cost a host synchronisation per step.
+    The last event of a user, which has no next one, and one before an event that is no target or mere context
+    weigh 0: selecting the others would cost a host synchronisation per step.
 
     Args:
         behaviour_rows: ``[E]`` int64, row of each event's behaviour token.

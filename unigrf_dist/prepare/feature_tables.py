@@ -6,17 +6,18 @@ missing value. Items and users without events are ignored, so that every code oc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from unigrf_dist.data.feature_files import write_item_codes, write_vocabulary
 from unigrf_dist.data.manifest import FeatureRecord, FileRecord, IdType, Owner
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.raw_checks import problem_of
-from unigrf_dist.prepare.scan import scan_file, user_error_of_reading
+from unigrf_dist.prepare.scan import Scan, read_scan, user_error_of_reading
 from unigrf_dist.prepare.source import FeatureColumn, FeatureSource
 from unigrf_dist.prepare.sql import ID_TYPES, count_rows, sql_text
 from unigrf_dist.prepare.workspace import arrow_batches
@@ -33,6 +34,7 @@ class FeatureTables:
         source: file of the features; None if there are none.
         owner: whether the features are those of items or of users.
         id_type: type of the raw ids.
+        known: values that have the codes 1, 2, … already, by the feature's name; others come behind them.
 
     Attributes:
         multi_valued: whether each feature may have several values, by its name; empty without features.
@@ -42,7 +44,12 @@ class FeatureTables:
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, source: FeatureSource | None, owner: Owner, id_type: IdType
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        source: FeatureSource | None,
+        owner: Owner,
+        id_type: IdType,
+        known: Mapping[str, pa.Array] | None = None,
     ) -> None:
         self._connection, self._owner = connection, owner
         self.multi_valued: dict[str, bool] = {}
@@ -53,35 +60,53 @@ class FeatureTables:
             types = self._load(source, id_type)
         for number, (name, column) in enumerate(source.features.items()):
             self.multi_valued[name] = self._is_multi_valued(source.file, column, types[column.column])
-            self._encode(number, column, f"column_{number}", many=self.multi_valued[name])
+            values = (known or {}).get(name, pa.array([], pa.string()))
+            self._encode(number, column, f"column_{number}", values, many=self.multi_valued[name])
 
     def write(self, folder: Path) -> list[FeatureRecord]:
         """Write the vocabularies into the data set ``folder``. Returns the manifest's records of the features."""
-        records = []
+        records, values = [], self.values()
         num_owners = count_rows(self._connection, f"{self._owner}s") if self.multi_valued else 0
-        for number, (name, many) in enumerate(self.multi_valued.items()):
-            values = self._connection.sql(f"SELECT value FROM {self._table('vocabulary', number)} ORDER BY code")
-            vocabulary = values.to_arrow_table().column(0).combine_chunks()
+        for name, many in self.multi_valued.items():
+            vocabulary = values[name]
             records.append(
                 FeatureRecord(
                     name=name,
                     owner=self._owner,
                     cardinality=len(vocabulary) + 1,
                     multi_valued=many,
-                    num_missing=num_owners - count_rows(self._connection, self._table("codes", number)),
+                    num_missing=num_owners - self.num_with(name),
                     vocabulary=write_vocabulary(folder, self._owner, name, vocabulary),
                 )
             )
         return records
 
+    def values(self) -> dict[str, pa.Array]:
+        """Raw values of the codes 1, 2, … of each feature."""
+        return {
+            name: self._connection.sql(f"SELECT value FROM {self._table('vocabulary', number)} ORDER BY code")
+            .to_arrow_table()
+            .column(0)
+            .combine_chunks()
+            for number, name in enumerate(self.multi_valued)
+        }
+
     def write_items(self, folder: Path) -> FileRecord | None:
         """Write the codes of all items into the data set ``folder``; None if there are no features."""
         if not self.multi_valued:
             return None
-        return write_item_codes(folder, self.multi_valued, self._codes("item_id"))
+        return write_item_codes(folder, self.multi_valued, self.item_codes())
+
+    def item_codes(self) -> Iterator[pa.RecordBatch]:
+        """Ids of all items and their codes, by ascending id, in chunks."""
+        yield from self._codes("item_id")
+
+    def num_with(self, name: str) -> int:
+        """Number of owners that have a value of the feature ``name``."""
+        return count_rows(self._connection, self._table("codes", list(self.multi_valued).index(name)))
 
     def titles(self) -> pa.Array | None:
-        """What the items are called, by ascending item id, null where the file does not say; None without titles."""
+        """Titles of the items, by ascending item id, null where the file has none; None without such a column."""
         if not self._has_titles:
             return None
         query = (
@@ -97,7 +122,25 @@ class FeatureTables:
 
     def _load(self, source: FeatureSource, id_type: IdType) -> dict[str, str]:
         """Make the table ``{owner}_rows`` of the file's columns. Returns their types."""
-        scan = scan_file(self._connection, source.file, source)
+        types: dict[str, str] = {}
+        read_scan(
+            self._connection,
+            source.file,
+            source,
+            lambda scan: types.update(self._read(scan, source, id_type)),
+        )
+        rows = f"{self._owner}_rows"
+        for row, problem in self._connection.execute(
+            f"SELECT row, problem FROM {rows} WHERE problem IS NOT NULL ORDER BY row LIMIT 1"
+        ).fetchall():
+            raise UserError(f"{source.file}, row {row}: {problem}; fix it")
+        for raw_id, first, last in self._connection.execute(
+            f"SELECT raw_id, min(row), max(row) FROM {rows} GROUP BY raw_id HAVING count(*) > 1 LIMIT 1"
+        ).fetchall():
+            raise UserError(f"{source.file}: {source.key} {raw_id!r} stands in rows {first} and {last}; keep one")
+        return types
+
+    def _read(self, scan: Scan, source: FeatureSource, id_type: IdType) -> dict[str, str]:
         key = scan.columns[source.key].as_id(id_type)
         named = "".join(
             f", {scan.columns[column.column].sql} AS column_{number}"
@@ -107,20 +150,11 @@ class FeatureTables:
         if source.title is not None:
             named += f", {scan.columns[source.title].sql} AS title"
             kept += ", title"
-        rows = f"{self._owner}_rows"
         self._connection.execute(
-            f"CREATE TABLE {rows} AS SELECT row, CAST(key AS {ID_TYPES[id_type]}) AS raw_id, "
+            f"CREATE TABLE {self._owner}_rows AS SELECT row, CAST(key AS {ID_TYPES[id_type]}) AS raw_id, "
             f"{problem_of([('key', key)])} AS problem{kept} "
             f"FROM (SELECT *, {key.value} AS key{named} FROM {scan.sql})"
         )
-        for row, problem in self._connection.execute(
-            f"SELECT row, problem FROM {rows} WHERE problem IS NOT NULL ORDER BY row LIMIT 1"
-        ).fetchall():
-            raise UserError(f"{source.file}, row {row}: {problem}; fix it")
-        for raw_id, first, last in self._connection.execute(
-            f"SELECT raw_id, min(row), max(row) FROM {rows} GROUP BY raw_id HAVING count(*) > 1 LIMIT 1"
-        ).fetchall():
-            raise UserError(f"{source.file}: {source.key} {raw_id!r} stands in rows {first} and {last}; keep one")
         return {name: column.kind for name, column in scan.columns.items()}
 
     def _is_multi_valued(self, file: Path, column: FeatureColumn, kind: str) -> bool:
@@ -134,7 +168,7 @@ class FeatureTables:
             raise UserError(f"{where} is {kind}; only text has a separator")
         return many
 
-    def _encode(self, number: int, column: FeatureColumn, value: str, *, many: bool) -> None:
+    def _encode(self, number: int, column: FeatureColumn, value: str, known: pa.Array, *, many: bool) -> None:
         """Make the feature's tables: (raw id, value), (value, code) and (raw id, code or codes)."""
         if column.separator is not None:
             value = f"string_split({value}, {sql_text(column.separator)})"
@@ -146,10 +180,13 @@ class FeatureTables:
             f"CREATE TABLE {values} AS SELECT DISTINCT raw_id, value FROM (SELECT raw_id, trim({value}) AS value "
             f"FROM {self._owner}_rows SEMI JOIN {self._owner}s USING (raw_id)) WHERE value <> ''"
         )
+        self._connection.register("known", pa.table({"value": known, "code": np.arange(1, len(known) + 1)}))
         self._connection.execute(
-            f"CREATE TABLE {vocabulary} AS SELECT value, (row_number() OVER (ORDER BY value))::INTEGER AS code "
-            f"FROM (SELECT DISTINCT value FROM {values})"
+            f"CREATE TABLE {vocabulary} AS SELECT value, code::INTEGER AS code FROM known UNION ALL "
+            f"SELECT value, (row_number() OVER (ORDER BY value) + {len(known)})::INTEGER "
+            f"FROM (SELECT DISTINCT value FROM {values} ANTI JOIN known USING (value))"
         )
+        self._connection.unregister("known")
         code = "list(code ORDER BY code)" if many else "any_value(code)"
         self._connection.execute(
             f"CREATE TABLE {codes} AS SELECT raw_id, {code} AS code FROM {values} JOIN {vocabulary} USING (value) "

@@ -14,7 +14,7 @@ from unigrf_dist.errors import UserError, printable
 from unigrf_dist.prepare.progress import Progress
 from unigrf_dist.prepare.raw_checks import problem_of
 from unigrf_dist.prepare.raw_csv import Located, locate
-from unigrf_dist.prepare.scan import Scan, odd_line_ends_named, scan_file, user_error_of_reading
+from unigrf_dist.prepare.scan import Scan, read_scan, user_error_of_reading
 from unigrf_dist.prepare.source import Source
 from unigrf_dist.prepare.sql import ID_TYPES, count_rows
 
@@ -84,8 +84,14 @@ def load_events(
 
 
 def _load_file(connection: duckdb.DuckDBPyConnection, source: Source, file: Path, number: int) -> _BadRows:
-    with user_error_of_reading(file), odd_line_ends_named(file, source):
-        _insert(connection, source, scan_file(connection, file, source, keep_malformed=True), number)
+    with user_error_of_reading(file):
+        read_scan(
+            connection,
+            file,
+            source,
+            lambda scan: _insert(connection, source, scan, number),
+            keep_malformed=True,
+        )
     bad = _take_bad_rows(connection, number)
     if source.layout == "csv":
         return _with_rejected_lines(connection, source, file, bad)

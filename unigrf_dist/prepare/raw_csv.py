@@ -18,7 +18,6 @@ from typing import TextIO
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.source import RawTable
 
-_LINE_ENDS = {"\n": "LF", "\r\n": "CR LF", "\r": "CR"}
 # Stands for a delimiter of several characters, which the csv module does not know.
 _UNIT_SEPARATOR = "\x1f"
 # A quote that is never closed makes one field of the rest of the file.
@@ -51,13 +50,14 @@ class Located:
     rejected: dict[int, tuple[int, int]]
 
 
-def open_text(file: Path, encoding: str = "utf-8", *, errors: str = "replace") -> TextIO:
-    """Open a text file for reading, compressed (``.gz``) or not. Line ends stay as they are."""
+def open_text(file: Path, encoding: str = "utf-8", *, errors: str = "replace", newline: str | None = "") -> TextIO:
+    """Open a text file for reading, compressed (``.gz``) or not. Line ends stay as they are, unless ``newline`` is
+    None, which makes each of them LF."""
     # A byte order mark is no part of the first column's name.
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding=encoding, errors=errors, newline="")
-    return file.open(encoding=encoding, errors=errors, newline="")
+        return gzip.open(file, "rt", encoding=encoding, errors=errors, newline=newline)
+    return file.open(encoding=encoding, errors=errors, newline=newline)
 
 
 def first_lines(file: Path, count: int) -> list[str]:
@@ -131,18 +131,14 @@ def locate(file: Path, rows: Sequence[int], rejected: set[int], table: RawTable)
     return found
 
 
-def mixed_line_ends(file: Path, encoding: str) -> str | None:
-    """A message that names the first line that ends otherwise than the first one; None if there is none."""
-    with open_text(file, encoding) as text:
-        kinds = ((number, line[len(line.rstrip("\r\n")) :]) for number, line in enumerate(text, start=1))
-        _, usual = next(kinds, (1, ""))
-        for number, end in kinds:
-            if end and end != usual:
-                return (
-                    f"{file}, line {number}: ends in {_LINE_ENDS.get(end, repr(end))}, the first line in "
-                    f"{_LINE_ENDS.get(usual, repr(usual))}; give all lines the same end (dos2unix does)"
-                )
-    return None
+def has_mixed_line_ends(file: Path, encoding: str) -> bool:
+    """Whether lines of a text file end in more than one of LF, CR LF and CR."""
+    with open_text(file, encoding, newline=None) as text:
+        while text.read(1 << 20):
+            # The text counts the kinds that it has met.
+            if isinstance(text.newlines, tuple):
+                return True
+    return False
 
 
 def _records(text: TextIO, table: RawTable, file: Path) -> Iterator[tuple[int, int, list[str]]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.raw_checks import RawColumn
-from unigrf_dist.prepare.raw_csv import check_columns, mixed_line_ends, open_text, read_header
+from unigrf_dist.prepare.raw_csv import check_columns, has_mixed_line_ends, open_text, read_header
 from unigrf_dist.prepare.source import RawTable
 from unigrf_dist.prepare.sql import sql_path, sql_text
 from unigrf_dist.prepare.workspace import disk_is_full, folder_of
@@ -43,8 +43,39 @@ class Scan:
     columns: dict[str, RawColumn]
 
 
+def read_scan(
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    table: RawTable,
+    read: Callable[[Scan], None],
+    *,
+    keep_malformed: bool = False,
+) -> None:
+    """Scan one file, and once more where its lines end in several ways, which DuckDB reads in a copy only.
+
+    Args:
+        connection, file, table, keep_malformed: see ``scan_file``.
+        read: executes one statement over the scan; a statement that fails must leave nothing behind.
+
+    Raises:
+        UserError: see ``scan_file``.
+    """
+    try:
+        read(scan_file(connection, file, table, keep_malformed=keep_malformed))
+    except duckdb.InvalidInputException:
+        if table.layout != "csv" or not has_mixed_line_ends(file, table.encoding):
+            raise
+        connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
+        read(scan_file(connection, file, table, keep_malformed=keep_malformed, even_line_ends=True))
+
+
 def scan_file(
-    connection: duckdb.DuckDBPyConnection, file: Path, table: RawTable, *, keep_malformed: bool = False
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    table: RawTable,
+    *,
+    keep_malformed: bool = False,
+    even_line_ends: bool = False,
 ) -> Scan:
     """The scan of one file.
 
@@ -55,6 +86,7 @@ def scan_file(
         keep_malformed: whether reading goes on after a malformed row. DuckDB then lists such rows of a csv file in
             its table ``reject_errors``; in a jsonl file they become rows of nulls, so that row numbers still count
             lines.
+        even_line_ends: csv only; whether a copy is read whose lines all end in LF.
 
     Raises:
         UserError: the file cannot be opened or lacks a column.
@@ -67,7 +99,7 @@ def scan_file(
     except UnicodeError as error:
         raise UserError(f"{file}: its name is no UTF-8; rename it") from error
     if table.layout == "csv":
-        rows, found = _csv_rows(connection, file, table, keep_malformed)
+        rows, found = _csv_rows(connection, file, table, keep_malformed, even_line_ends)
     elif table.layout == "jsonl":
         rows, found = _jsonl_rows(file, table, keep_malformed)
     else:
@@ -118,26 +150,18 @@ def user_error_of_reading(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from error
 
 
-@contextmanager
-def odd_line_ends_named(file: Path, table: RawTable) -> Iterator[None]:
-    """Turn DuckDB's refusal of mixed line ends into a UserError that names the first odd line."""
-    try:
-        yield
-    except duckdb.InvalidInputException as error:
-        mixed = mixed_line_ends(file, table.encoding) if table.layout == "csv" else None
-        if mixed is None:
-            raise
-        raise UserError(mixed) from error
-
-
 def _csv_rows(
-    connection: duckdb.DuckDBPyConnection, file: Path, table: RawTable, keep_malformed: bool
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    table: RawTable,
+    keep_malformed: bool,
+    even_line_ends: bool,
 ) -> tuple[str, list[tuple[str, str]]]:
     header = read_header(table, file)
     quote = "'\"'" if table.quoted else "''"
     rejects = "ignore_errors=true, store_rejects=true, " if keep_malformed else ""
     skip = f"skip={header.skipped_lines}, " if header.skipped_lines and table.header is None else ""
-    path, encoding = _in_known_encoding(connection, file, table.encoding)
+    path, encoding = _readable(connection, file, table.encoding, even_line_ends)
     # All columns are text: values are checked and cast afterwards, so that a bad one can be quoted in an error.
     columns = ", ".join(f"c{place}: 'VARCHAR'" for place in range(len(header.columns)))
     rows = (
@@ -175,20 +199,24 @@ def _parquet_rows(
     return f"{rows} AS t({aliases})", [(f"c{place}", kinds[place]) for place in places]
 
 
-def _in_known_encoding(connection: duckdb.DuckDBPyConnection, file: Path, encoding: str) -> tuple[Path, str]:
+def _readable(
+    connection: duckdb.DuckDBPyConnection, file: Path, encoding: str, even_line_ends: bool
+) -> tuple[Path, str]:
     """The file and its encoding if DuckDB reads it, else a copy in UTF-8; the next one replaces it.
 
     Raises:
         UserError: the file is not in that encoding.
     """
     codec = codecs.lookup(encoding).name
-    if codec in ("utf-8", "ascii", "iso8859-1"):
+    if codec in ("utf-8", "ascii", "iso8859-1") and not even_line_ends:
         return file, "latin-1" if codec == "iso8859-1" else "utf-8"
     copy = folder_of(connection) / "in_utf8.csv"
+    # What is not UTF-8 stays as it is in a file that should be: DuckDB names its line.
+    errors = "surrogateescape" if codec in ("utf-8", "ascii") else "strict"
     try:
         with (
-            open_text(file, encoding, errors="strict") as text,
-            copy.open("w", encoding="utf-8", newline="") as out,
+            open_text(file, encoding, errors=errors, newline=None if even_line_ends else "") as text,
+            copy.open("w", encoding="utf-8", errors=errors, newline="") as out,
         ):
             shutil.copyfileobj(text, out, 1 << 20)
     except UnicodeError as error:

@@ -144,6 +144,7 @@ class ColumnMapping:
 
     Attributes:
         user, item, timestamp: names of the columns.
+        title: column of ``item_file`` with the titles of the items; None if there is none.
         behaviours: columns with numbers that describe the event, such as a rating or a click, or ``NAME:COLUMN``
             to name the value otherwise than its column; may be empty.
         event_type, buckets, partitions: see ``Source`` and ``RawTable``.
@@ -159,6 +160,7 @@ class ColumnMapping:
     user: str = "user_id"
     item: str = "item_id"
     timestamp: str = "timestamp"
+    title: str | None = None
     behaviours: Sequence[str] = ()
     event_type: str | None = None
     buckets: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -187,12 +189,14 @@ class ColumnMapping:
         named = {f"column {meaning}": name for meaning, name in columns.items()}
         edges = {name: ",".join(f"{edge:g}" for edge in found) for name, found in self.buckets.items()}
         others = {
+            "column title": self.title,
             "column behaviour": ", ".join(self.behaviours),
             "event_type": self.event_type,
             "buckets": "; ".join(f"{name}={found}" for name, found in edges.items()),
             "partition": ", ".join(self.partitions),
             "delimiter": self.delimiter,
             "quotes": "" if self.quoted else "none",
+            "separator": "; ".join(f"{name}={characters}" for name, characters in self.separators.items()),
             "encoding": "" if self.encoding == "utf-8" else self.encoding,
         }
         return {**named, **{name: value for name, value in others.items() if value}, "time_unit": self.time_unit}

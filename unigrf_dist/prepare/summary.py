@@ -54,6 +54,13 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("time span", f"{_day(manifest.first_timestamp)} to {_day(manifest.last_timestamp)} (UTC)"),
         ("shards", f"{len(manifest.shards):,}"),
     ]
+    for number, day in enumerate(manifest.days, start=1):
+        folded = ", folded" if day.folded else ""
+        span = f"{_day(day.first_timestamp)} to {_day(day.last_timestamp)}{folded}"
+        users = f"{day.num_known_users + day.num_users:,} users, {day.num_users:,} of them new"
+        facts.append(
+            (f"  day {number}", f"{day.num_events:,} events of {users}, {day.num_items:,} new items; {span}")
+        )
     facts += [(f"{feature.owner} feature", _described(feature, manifest)) for feature in manifest.features]
     if manifest.num_training_only_users:
         facts.append(("users too short to hold out", f"{manifest.num_training_only_users:,} (training only)"))

@@ -64,12 +64,7 @@ def make_behaviours(connection: duckdb.DuckDBPyConnection, source: Source) -> li
         f"SELECT DISTINCT {values} FROM events ORDER BY {values} LIMIT {_MAX_BEHAVIOURS + 1}"
     ).fetchall()
     _refuse_continuous(source, distinct)
-    if len(distinct) > _MAX_BEHAVIOURS:
-        raise UserError(
-            f"{source.files[0]}: columns {', '.join(source.behaviours.values())} have more than "
-            f"{_MAX_BEHAVIOURS:,} distinct combinations; choose columns of few values, or put them into buckets "
-            "(--buckets)"
-        )
+    refuse_too_many_behaviours(source, distinct)
     connection.execute(
         f"CREATE TABLE behaviours AS SELECT (row_number() OVER (ORDER BY {values}) - 1)::SMALLINT AS code, "
         f"{values} FROM (SELECT DISTINCT {values} FROM events)"
@@ -81,6 +76,16 @@ def make_behaviours(connection: duckdb.DuckDBPyConnection, source: Source) -> li
         {**{name: float(kind == row[0]) for kind, name in kinds.items()}, **_present(names, row[1:])}
         for row in distinct
     ]
+
+
+def refuse_too_many_behaviours(source: Source, distinct: Sequence[object]) -> None:
+    """Raise UserError if there are more distinct behaviours than codes."""
+    if len(distinct) > _MAX_BEHAVIOURS:
+        raise UserError(
+            f"{source.files[0]}: columns {', '.join(source.behaviours.values())} have more than "
+            f"{_MAX_BEHAVIOURS:,} distinct combinations; choose columns of few values, or put them into buckets "
+            "(--buckets)"
+        )
 
 
 def event_type_names(types: Sequence[str], source: Source) -> dict[str, str]:

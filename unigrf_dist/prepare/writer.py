@@ -17,6 +17,7 @@ from unigrf_dist.data.feature_files import user_column
 from unigrf_dist.data.manifest import (
     ITEMS_FILE,
     SEQUENCES_FOLDER,
+    USERS_FILE,
     DataWarning,
     FeatureRecord,
     FileRecord,
@@ -31,6 +32,7 @@ from unigrf_dist.data.manifest import (
 from unigrf_dist.data.sequences import offsets_of
 from unigrf_dist.data.split import has_held_out, num_training_events
 from unigrf_dist.errors import UserError
+from unigrf_dist.prepare.user_index import UserIndexWriter, last_two
 
 _ARROW_TYPES = {"int64": pa.int64(), "string": pa.string()}
 _ITEMS_PER_ROW_GROUP = 1 << 20
@@ -138,12 +140,14 @@ class DatasetWriter:
         self._shards: list[ShardRecord] = []
         self._open: pq.ParquetWriter | None = None
         self._open_users = self._open_events = 0
+        self._index = UserIndexWriter(folder / USERS_FILE)
         self.counts = Counts(np.zeros(len(behaviours), np.int64), np.zeros(num_items, np.int64))
 
     def __enter__(self) -> DatasetWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._index.close()
         if self._open is not None:
             self._open.close()
 
@@ -166,11 +170,12 @@ class DatasetWriter:
             timestamps: ``[E]`` int64, seconds.
             user_features: ``[U]`` codes under each side feature of the users, in the order of the constructor.
         """
-        user_ids = pa.array(np.arange(self.counts.users, self.counts.users + len(lengths)))
+        user_ids = np.arange(self.counts.users, self.counts.users + len(lengths))
+        self._index.add(user_ids, lengths, last_two(lengths, item_ids, timestamps))
         offsets = pa.array(offsets_of(lengths).astype(np.int32))
         lists = [pa.ListArray.from_arrays(offsets, pa.array(v)) for v in (item_ids, behaviours, timestamps)]
         self.counts.add(lengths, item_ids, behaviours, timestamps)
-        columns = [user_ids, raw_user_ids, *lists, *user_features]
+        columns = [pa.array(user_ids), raw_user_ids, *lists, *user_features]
         self._buffered.append(pa.Table.from_arrays(columns, schema=self._schema))
         self._num_buffered += len(lengths)
         self._write(self._num_buffered // self._row_group_users * self._row_group_users)
@@ -196,13 +201,14 @@ class DatasetWriter:
             raw_item_ids: raw ids by ascending item id, in chunks.
             source, arguments, num_unsorted_users, num_duplicates, warnings, raw_files, skipped_rows, features,
                 item_features: see ``Manifest``.
-            item_titles: ``[num_items]`` string, what the items are called, null where that is unknown; None without.
+            item_titles: ``[num_items]`` strings, null where an item has no title; None where no titles are known.
 
         Returns:
             the manifest as written.
         """
         self._write(self._num_buffered)
         self._close_shard()
+        self._index.close()
         counts = self.counts
         manifest = Manifest(
             source=source,
@@ -230,6 +236,7 @@ class DatasetWriter:
             warnings=list(warnings),
             version=metadata.version("unigrf-dist"),
             raw_files=list(raw_files),
+            users=file_record(self._folder, USERS_FILE),
         )
         write_manifest(self._folder, manifest)
         return manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(prepare)
     app.command()(synthesize)
     app.command()(inspect)
+    app.command()(compact)
 
 
 def prepare(
@@ -28,7 +29,15 @@ def prepare(
     raw: Annotated[
         list[Path], typer.Option(help="Raw file, or the folder that holds the format's files; repeatable.")
     ],
-    out: OutFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; it appears only when all went well.")
+    ] = None,
+    append: Annotated[
+        Path | None,
+        typer.Option(
+            "--append", metavar="DIR", help="Join the events to this data set; its options are taken over."
+        ),
+    ] = None,
     on_bad_row: Annotated[
         Literal["error", "skip"],
         typer.Option(help="End at the first bad row, or leave bad rows out and count them."),
@@ -45,7 +54,8 @@ def prepare(
         list[str] | None,
         typer.Option(
             metavar="MEANING=NAME",
-            help="Own files: user=, item=, timestamp=; repeatable: behaviour=, item_feature=, user_feature=.",
+            help="Own files: user=, item=, timestamp=, title=; repeatable: behaviour=, item_feature=, "
+            "user_feature=.",
         ),
     ] = None,
     event_type: Annotated[
@@ -84,10 +94,16 @@ def prepare(
     """Turn raw interactions into sequence Parquet."""
     from rich.console import Console
 
+    from unigrf_dist.errors import UserError
+    from unigrf_dist.prepare.append import append as append_day
     from unigrf_dist.prepare.columns import column_mapping
     from unigrf_dist.prepare.pipeline import prepare as prepare_dataset
     from unigrf_dist.prepare.summary import summary_table
 
+    if (out is None) == (append is None):
+        raise UserError(
+            "name the folder to write (--out DIR), or the data set to join the events to (--append DIR)"
+        )
     mapping = column_mapping(
         format,
         column or [],
@@ -104,20 +120,22 @@ def prepare(
         user_features=user_features,
     )
     with _progress_bar() as progress:
-        summary = prepare_dataset(
-            format,
-            raw=raw,
-            out=out,
-            on_bad_row=on_bad_row,
-            max_skipped=max_skipped,
-            drop_duplicates=drop_duplicates,
-            min_events=min_events,
-            min_item_events=min_item_events,
-            columns=mapping,
-            memory_limit=memory_limit,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        options: dict[str, Any] = {
+            "raw": raw,
+            "on_bad_row": on_bad_row,
+            "max_skipped": max_skipped,
+            "drop_duplicates": drop_duplicates,
+            "min_events": min_events,
+            "min_item_events": min_item_events,
+            "columns": mapping,
+            "memory_limit": memory_limit,
+            "progress": progress,
+        }
+        if append is not None:
+            summary = append_day(format, into=append, **options)
+        else:
+            assert out is not None, "one of the two is given"
+            summary = prepare_dataset(format, out=out, overwrite=overwrite, **options)
     Console().print(summary_table(summary))
 
 
@@ -165,6 +183,18 @@ def inspect(
     console = Console()
     console.print(inspection_table(inspection))
     console.print(f"picture: {draw_picture(inspection, picture or folder / 'inspect.png')}")
+
+
+def compact(folder: Annotated[Path, typer.Argument(help="Folder of a data set with appended days.")]) -> None:
+    """Fold appended days into the shards; ids and events stay."""
+    from rich.console import Console
+
+    from unigrf_dist.prepare.compact import compact as compact_dataset
+    from unigrf_dist.prepare.summary import summary_table
+
+    with _progress_bar() as progress:
+        summary = compact_dataset(folder, progress=progress)
+    Console().print(summary_table(summary))
 
 
 @contextmanager

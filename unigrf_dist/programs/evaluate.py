@@ -68,9 +68,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from unigrf_dist.data.vocabularies import Vocabularies
     from unigrf_dist.evaluate.evaluator import evaluate
     from unigrf_dist.evaluate.metrics_file import write_metrics
-    from unigrf_dist.evaluate.table import result_table
+    from unigrf_dist.evaluate.table import opponents_table, result_table
     from unigrf_dist.train.build import build_parts
     from unigrf_dist.train.checkpoints.checkpoints import Checkpoints
 
@@ -80,7 +81,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         parts.engine,
         parts.table,
         keep=config.train.keep_checkpoints,
-        catalogue=parts.dataset.catalogue_fingerprint(),
+        vocabularies=Vocabularies.of(parts.dataset),
     )
     state = checkpoints.load(arguments.checkpoint, weights_only=True)
     name = checkpoints.resolve(arguments.checkpoint).name
@@ -101,6 +102,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             rank=runtime.rank,
             world_size=runtime.world_size,
             targets=config.objective.retrieval.targets,
+            seen=parts.config.evaluate.seen or "exclude",
             bootstrap_samples=config.evaluate.bootstrap_samples,
             comparisons=True,
             on_progress=on_progress,
@@ -110,6 +112,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if runtime.is_main:
         file = write_metrics(arguments.run, result, checkpoint=name, step=state.step, data=parts.dataset.path)
         console.print(result_table(result))
+        opponents = opponents_table(result)
+        if opponents is not None:
+            console.print(opponents)
         console.print(f"written to {file}")
     return 0
 

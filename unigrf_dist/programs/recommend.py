@@ -58,7 +58,7 @@ def recommend(
         raise UserError("recommend: name the users by one of --user, --users, --all and --histories")
     if out is None and not user:
         raise UserError("recommend: --users, --all and --histories write a file; name it with --out")
-    weights = _blend(blend) if blend else None
+    weights = blend_weights(blend) if blend else None
 
     from rich.console import Console
     from rich.progress import Progress
@@ -99,7 +99,7 @@ def recommend(
         typer.echo(line, err=True)
 
 
-def _blend(words: Sequence[str]) -> dict[str, float]:
+def blend_weights(words: Sequence[str]) -> dict[str, float]:
     """``TASK=LAMBDA``, where the task is a rule and may hold signs of equality itself."""
     weights = {}
     for word in words:
@@ -115,13 +115,19 @@ def _blend(words: Sequence[str]) -> dict[str, float]:
 
 def _table(user: int | str, entries: Sequence[Entry], tasks: Sequence[str], from_model: bool) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=f"user {user}" + ("" if from_model else ": no history, so the most popular items"))
-    for heading in ("rank", "item", "score", "log p(retrieval)", *(f"p({task})" for task in tasks)):
+    titled = any(entry.title is not None for entry in entries)
+    for heading in ("rank", "item"):
+        table.add_column(heading, justify="right")
+    if titled:
+        table.add_column("title", overflow="fold")
+    for heading in ("score", "log p(retrieval)", *(f"p({task})" for task in tasks)):
         table.add_column(heading, justify="right")
     for rank, entry in enumerate(entries, start=1):
         probabilities = [f"{entry.probabilities[task]:.3f}" if from_model else "" for task in tasks]
-        table.add_row(
-            str(rank), str(entry.item), f"{entry.score:.3f}", f"{entry.log_retrieval:.3f}", *probabilities
-        )
+        title = [Text(entry.title or "")] if titled else []
+        scores = (f"{entry.score:.3f}", f"{entry.log_retrieval:.3f}")
+        table.add_row(str(rank), str(entry.item), *title, *scores, *probabilities)
     return table

@@ -83,13 +83,23 @@ def exclusive(file: Path, announce: Announce) -> Iterator[None]:
         yield
 
 
+def is_abandoned(lock: Path) -> bool:
+    """Whether the process that made torch's lock of a build has ended and left it behind.
+
+    Where other hosts may see the file, their processes can't be looked at: it counts as abandoned once nothing
+    beside it has changed for longer than a build takes.
+    """
+    if _has_owner(lock):
+        return False
+    return not _is_shared(lock) or _unchanged_seconds(lock.parent) > _FOREIGN_BUILD_SECONDS
+
+
 def _wait_for_foreign_build(lock: Path, announce: Announce) -> None:
     """Wait while a program that is not ours builds the operator; remove the lock of a build that was killed."""
     started, told = time.monotonic(), False
     while lock.exists():
         waited = time.monotonic() - started
-        alone = _unchanged_seconds(lock.parent) > _FOREIGN_BUILD_SECONDS if _is_shared(lock) else True
-        if not _has_owner(lock) and alone:
+        if is_abandoned(lock):
             announce(f"removed {lock}: a killed build had left it")
             lock.unlink(missing_ok=True)
             return

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unigrf_dist.evaluate.table import BASELINE_TITLES
+from unigrf_dist.evaluate.verdict import BASELINE_TITLES, below, left_out
 from unigrf_dist.report.run_data import RunData
 from unigrf_dist.report.words import DASH, Missing, evaluate_command, metric_name, number
 
@@ -62,11 +62,13 @@ class SplitTable:
         columns: titles, the first one empty.
         groups: retrieval, then every ranking task.
         protocol: how the metrics were measured, in a sentence.
+        verdict: where the model is below another scorer, and which were left out; empty if nothing is.
     """
 
     columns: Sequence[str]
     groups: Sequence[Group]
     protocol: str
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,14 @@ def split_table(record: Record) -> SplitTable:
     retrieval = [table["retrieval"] for table in baselines.values()]
     best = None if optimum is None else optimum["retrieval"]
     groups = [Group("Retrieval", "retrieval", _rows(model["retrieval"], retrieval, best))]
+    for group, metrics in model.get("retrieval_of", {}).items():
+        of_group = [table.get("retrieval_of", {}).get(group, {}) for table in baselines.values()]
+        groups.append(Group(f"Retrieval of {group} targets", "retrieval", _rows(metrics, of_group, None)))
     for task, metrics in model["ranking"].items():
-        ranking = [table["ranking"][task] for table in baselines.values()]
+        ranking = [table["ranking"].get(task, {}) for table in baselines.values()]
         best = None if optimum is None else optimum["ranking"].get(task, {})
         groups.append(Group(f"Ranking: {task}", "ranking", _rows(metrics, ranking, best)))
-    return SplitTable(columns, groups, protocol_words(record))
+    return SplitTable(columns, groups, protocol_words(record), _verdict(record))
 
 
 def protocol_words(record: Record) -> str:
@@ -107,10 +112,20 @@ def protocol_words(record: Record) -> str:
     words = [f"{record['num_users']:,} users", f"checkpoint {record['checkpoint']} (step {record['step']:,})"]
     if "candidates" in protocol:
         words.append(f"all {protocol['candidates']:,} items are candidates, {protocol.get('seen_items', '')}")
+    words += [protocol["repeats"]] if "repeats" in protocol else []
     if "query_time_visible" in protocol:
         sees = "sees" if protocol["query_time_visible"] else "does not see"
         words.append(f"the model {sees} the time of the query")
     return "; ".join(words) + "."
+
+
+def _verdict(record: Record) -> str:
+    # Metrics files of runs that were evaluated before there were opponents have no such entry.
+    skipped = record.get("opponents", {}).get("skipped", {})
+    sentences = below(record["model"], record["baselines"]) + left_out(skipped)
+    notes = ((metric_name(name), metric.get("note")) for name, metric in record["model"]["retrieval"].items())
+    sentences += [f"{name} says little, {note}" for name, note in notes if note]
+    return "; ".join(sentences)[:1].upper() + "; ".join(sentences)[1:] + "." if sentences else ""
 
 
 def _rows(model: Record, baselines: Sequence[Record], optimum: Record | None) -> list[Row]:

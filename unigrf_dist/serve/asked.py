@@ -14,7 +14,7 @@ from unigrf_dist.data.histories import NOBODY
 from unigrf_dist.data.sequences import IntArray, Sequences, concatenate
 from unigrf_dist.errors import UserError
 from unigrf_dist.serve.recommender import Recommender
-from unigrf_dist.serve.vocabulary import RawId, raw_id
+from unigrf_dist.serve.vocabulary import RawId
 
 _SHOWN = 5
 _KEYS = {"id", "history", "at"}
@@ -61,8 +61,7 @@ class AskedUsers:
         if raw_users is None:
             self._dense, self._names = np.arange(len(known)), known
         else:
-            kind = recommender.run.dataset.manifest.raw_user_type
-            names = pa.array([raw_id(raw, kind, "user") for raw in raw_users], known.type)
+            names = recommender.raw_user_ids(raw_users)
             dense = recommender.users.find(names)
             # Neighbours share a row group, which is read once this way.
             order = np.lexsort((dense, dense == NOBODY))

@@ -48,7 +48,7 @@ def write_lists(
     """
     partial = out.with_name(f"{out.name}.partial")
     schema = _schema(recommender, asked, explain)
-    raw_items = recommender.run.dataset.raw_item_ids()
+    raw_items = recommender.run.items.raw_ids
     try:
         with pq.ParquetWriter(partial, schema, compression="zstd") as file:
             tables: list[pa.Table] = []
@@ -74,7 +74,7 @@ def _schema(recommender: Recommender, asked: Asked, explain: bool) -> pa.Schema:
     fields = [
         ("user", asked.name_type),
         ("rank", pa.int32()),
-        ("item", recommender.run.dataset.raw_item_ids().type),
+        ("item", recommender.run.items.raw_ids.type),
         ("score", pa.float32()),
         ("source", pa.string()),
     ]

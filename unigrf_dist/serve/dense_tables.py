@@ -25,10 +25,13 @@ class DenseTables:
     Attributes:
         weights: ``[rows, D]`` fp32 of each table.
         features: which features of items and users enter the tokens.
+        live: ``[num_items]`` bool, the items with a row of their own, which alone may be listed; None if all have.
+            The others have the vector that they share.
     """
 
     weights: Mapping[str, Tensor]
     features: SideFeatures
+    live: Tensor | None = None
 
     @property
     def items(self) -> Tensor:
@@ -39,6 +42,11 @@ class DenseTables:
         """``[E, D]`` vectors of the events' items, with what side features add in their tokens."""
         vectors = self.items[batch.item_ids]
         return vectors + self._combined(self.features.lookup(batch)) if self.features else vectors
+
+    def of_all_items(self) -> Tensor:
+        """``[num_items, D]``: of each item its vector, with what its own features add in tokens."""
+        added = self.features.of_items(torch.arange(len(self.items)), self.weights)
+        return self.items if added is None else self.items + added
 
     def candidates(self, ids: Tensor, batch: JaggedBatch) -> Tensor:
         """``[B, C, D]`` likewise for further items ``[B, C]`` of the users of ``batch``."""
@@ -53,3 +61,15 @@ class DenseTables:
 
     def _combined(self, lookup: FeatureLookup) -> Tensor:
         return lookup.combine({name: self.weights[name][rows] for name, rows in lookup.ids.items()})
+
+
+def empty_tables(features: SideFeatures, num_items: int, width: int) -> DenseTables:
+    """Tables of zeros, to be filled.
+
+    Args:
+        features: side features of the model.
+        num_items: rows of the item table.
+        width: columns of every table.
+    """
+    rows = {ITEM: num_items, **features.cardinalities}
+    return DenseTables({name: torch.zeros(number, width) for name, number in rows.items()}, features)

@@ -1,22 +1,22 @@
-"""A trained run as one process needs it: configuration, data set, dense model and whole tables."""
+"""A run's folder as one process needs it: configuration, data set, dense model and whole tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from unigrf_dist.config import Config, load_config
-from unigrf_dist.data import Dataset, open_dataset
+from unigrf_dist.config import load_config
+from unigrf_dist.data import open_dataset
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
-from unigrf_dist.model.side_features import SideFeatures
 from unigrf_dist.model.unigrf import UniGRF
 from unigrf_dist.phases import Phases
 from unigrf_dist.serve.blend_file import chosen_blend
-from unigrf_dist.serve.dense_tables import ITEM, DenseTables
-from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, read_blocks, verify
+from unigrf_dist.serve.dense_tables import ITEM, DenseTables, empty_tables
+from unigrf_dist.serve.loaded import ItemDictionary, LoadedRun
+from unigrf_dist.train.checkpoints.blocks import Block, DamagedError, StoredFile, read_blocks, verify
 from unigrf_dist.train.checkpoints.folders import CheckpointFolders
 from unigrf_dist.train.checkpoints.index import read_index, refuse_other_model
 from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
@@ -24,27 +24,6 @@ from unigrf_dist.train.feature_codes import side_features
 from unigrf_dist.train.run_folder import CONFIG_FILE, run_config
 
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """What a checkpoint gives; on the CPU, in fp32.
-
-    Attributes:
-        config: configuration of the run.
-        dataset: the data set whose items the tables hold; its batches carry the model's user features.
-        model: the dense model, in evaluation mode.
-        tables: the tables.
-        checkpoint: name of the checkpoint.
-        blend: lambda of ranking tasks, by rule, where a request names none.
-    """
-
-    config: Config
-    dataset: Dataset
-    model: UniGRF
-    tables: DenseTables
-    checkpoint: str
-    blend: Mapping[str, float]
 
 
 def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = ()) -> LoadedRun:
@@ -71,26 +50,36 @@ def load_run(run: Path, *, checkpoint: str = "best", overrides: Sequence[str] = 
     place = CheckpointFolders(run).resolve(checkpoint)
     own = {
         "items": [dataset.num_items, config.model.width],
-        "catalogue": dataset.catalogue_fingerprint(),
+        "capacity": config.tables.ids.capacity,
         "features": features.cardinalities,
         "dense": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
     }
     try:
         files, stored = read_index(place)
-        refuse_other_model(place, stored["model"], own)
+        # A new item has no vector yet that could be compared with others.
+        refuse_other_model(place, stored["model"], own, Vocabularies.of(dataset), may_grow=False)
         verify(place, files)
-        tables = _tables(features, dataset.num_items, config.model.width)
+        capacity = config.tables.ids.capacity
+        num_rows = dataset.num_items if capacity is None else capacity + 1
+        tables = empty_tables(features, num_rows, config.model.width)
         parameters = [
             Block(f"dense/{name}/weight", 0, 0, parameter.numel(), parameter.data.view(1, -1))
             for name, parameter in model.named_parameters()
         ]
         rows = [Block(f"table/{n}/weight", 0, 0, w.shape[1], w) for n, w in tables.weights.items()]
         read_blocks(place, files, [*parameters, *rows])
+        if capacity is not None:
+            tables = _by_item(tables, place, files, dataset.num_items)
     except (DamagedError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
-    return LoadedRun(config, dataset, model, tables, place.name, chosen_blend(run, place.name))
+    items = ItemDictionary(dataset.raw_item_ids(), dataset.training_counts(), dataset.item_titles())
+    behaviours, blend = dataset.manifest.behaviours, chosen_blend(run, place.name)
+    return LoadedRun(config, items, behaviours, model, tables, place.name, blend=blend, dataset=dataset)
 
 
-def _tables(features: SideFeatures, num_items: int, width: int) -> DenseTables:
-    rows = {ITEM: num_items, **features.cardinalities}
-    return DenseTables({name: torch.zeros(number, width) for name, number in rows.items()}, features)
+def _by_item(tables: DenseTables, place: Path, files: Sequence[StoredFile], num_items: int) -> DenseTables:
+    """Tables with a vector for every item, from the rows of dynamic ids."""
+    row_of_item = torch.zeros(num_items, 1, dtype=torch.int64)
+    read_blocks(place, files, [Block("ids/row", 0, 0, 1, row_of_item)])
+    weights = {**tables.weights, ITEM: tables.items[row_of_item[:, 0]]}
+    return DenseTables(weights, tables.features, row_of_item[:, 0] < len(tables.items) - 1)

@@ -25,7 +25,8 @@ def popular_lists(counts: Tensor, num_users: int, k: int, num_tasks: int, allowe
     smoothed = (counts + 1).double()
     if allowed is not None:
         smoothed = smoothed.masked_fill(~allowed, 0.0)
-    shares, items = (smoothed / smoothed.sum()).sort(descending=True, stable=True)
+    total = smoothed.sum().clamp_min(1.0)  # at least an event of each item that may appear, if any may
+    shares, items = (smoothed / total).sort(descending=True, stable=True)
     missing = max(0, k - len(items))
     shares = torch.nn.functional.pad(shares[:k], (0, missing))
     items = torch.nn.functional.pad(items[:k], (0, missing), value=NOTHING).masked_fill(shares == 0, NOTHING)

@@ -1,4 +1,4 @@
-"""``Recommender``: a trained run that answers with raw ids."""
+"""``Recommender``: a trained model that answers with raw ids."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from unigrf_dist.data import Dataset
 from unigrf_dist.data.histories import NOBODY, UserHistories
 from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.errors import UserError
 from unigrf_dist.serve.lists import Lists
-from unigrf_dist.serve.loading import load_run
+from unigrf_dist.serve.loaded import LoadedRun
 from unigrf_dist.serve.popular import popular_lists
 from unigrf_dist.serve.stages import ListOptions, TwoStages
 from unigrf_dist.serve.vocabulary import Event, RawId, Vocabulary, raw_id
@@ -35,12 +36,14 @@ class Entry(NamedTuple):
         score: what the list is ordered by.
         log_retrieval: natural logarithm of the retrieval probability, over all items that could be recommended.
         probabilities: probability of each ranking task, by the task's rule; empty where the model was not asked.
+        title: what the item is called; None where the data set does not say.
     """
 
     item: RawId
     score: float
     log_retrieval: float
     probabilities: dict[str, float]
+    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,42 @@ class Recommender:
     def __init__(
         self, run: Path | str, *, checkpoint: str = "best", overrides: Sequence[str] = (), kept_bytes: int = 0
     ) -> None:
-        self.run = load_run(Path(run), checkpoint=checkpoint, overrides=overrides)
-        self.tasks = [task.rule for task in self.run.config.objective.ranking]
-        self.users = UserHistories(self.run.dataset)
-        self.stages = TwoStages(self.run, kept_bytes=kept_bytes)
+        # What reads the folder of a run comes from training's packages, which an export does without.
+        from unigrf_dist.serve.loading import load_run
+
+        self._answer_from(load_run(Path(run), checkpoint=checkpoint, overrides=overrides), kept_bytes)
+
+    @classmethod
+    def of(cls, run: LoadedRun, *, kept_bytes: int = 0) -> Recommender:
+        """Answers from a run or export that is loaded already."""
+        recommender = cls.__new__(cls)
+        recommender._answer_from(run, kept_bytes)
+        return recommender
+
+    def _answer_from(self, run: LoadedRun, kept_bytes: int) -> None:
+        self.run, self.tasks, self.stages = run, run.tasks, TwoStages(run, kept_bytes=kept_bytes)
+
+    @cached_property
+    def users(self) -> UserHistories:
+        """Histories of the data set's users.
+
+        Raises:
+            UserError: this is an export, which has no users.
+        """
+        return UserHistories(self._dataset)
+
+    @property
+    def _dataset(self) -> Dataset:
+        if self.run.dataset is None:
+            raise UserError(
+                "recommend: an export knows no users; give history, or recommend from the run's folder"
+            )
+        return self.run.dataset
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Raw ids of the items, and the behaviours."""
-        return Vocabulary(self.run.dataset)
-
-    @cached_property
-    def _popularity(self) -> Tensor:
-        return self.run.dataset.training_counts()
+        return Vocabulary(self.run.items, self.run.behaviours)
 
     def recommend(
         self,
@@ -121,8 +147,8 @@ class Recommender:
             seen: whether items of the history may come again.
             allow: only these items may appear; ids that the catalogue does not have count for nothing.
             deny: these items may not.
-            blend: lambda of each ranking task, by its rule, 0 for tasks that are not named; what was chosen on
-                validation if left out, else 0.
+            blend: lambda of each ranking task, by its rule, 0 for tasks that are not named. Left out, it is what
+                was chosen on validation and is kept with the run or export, else 0.
 
         Raises:
             UserError: an argument contradicts another, the data set or the model.
@@ -142,8 +168,17 @@ class Recommender:
 
     def histories(self, raw_users: Sequence[RawId]) -> Sequences:
         """Histories of users by raw id, in that order; empty ones of users that the data set does not have."""
-        kind = self.run.dataset.manifest.raw_user_type
-        return self.histories_of(self.users.find(pa.array([raw_id(raw, kind, "user") for raw in raw_users])))
+        return self.histories_of(self.users.find(self.raw_user_ids(raw_users)))
+
+    def raw_user_ids(self, raw_users: Sequence[RawId]) -> pa.Array:
+        """Raw ids of users, in the type of the data set.
+
+        Raises:
+            UserError: an id is of another type.
+        """
+        kind = self._dataset.manifest.raw_user_type
+        ids = [raw_id(raw, kind, "user") for raw in raw_users]
+        return pa.array(ids, pa.int64() if kind == "int64" else pa.string())
 
     def histories_of(self, users: IntArray) -> Sequences:
         """Histories of users by dense id, in that order; empty ones where the id is ``NOBODY``."""
@@ -211,7 +246,9 @@ class Recommender:
         """
         known = np.flatnonzero(histories.lengths)
         num_users, num_tasks = histories.num_users, len(self.tasks)
-        fallback = popular_lists(self._popularity, num_users - len(known), options.k, num_tasks, options.allowed)
+        fallback = popular_lists(
+            self.run.items.training_counts, num_users - len(known), options.k, num_tasks, options.allowed
+        )
         if not len(known):
             return fallback
         with_events = self._with_features(histories.take(known))
@@ -262,8 +299,7 @@ class Recommender:
                 entries.append(None)
                 continue
             score, log_p, values = next(rows)
-            raw = self.vocabulary.raw_items[int(place[0])]
-            entries.append(Entry(raw, score, log_p, dict(zip(self.tasks, values, strict=True))))
+            entries.append(self._entry(int(place[0]), score, log_p, dict(zip(self.tasks, values, strict=True))))
         return entries
 
     def entries(self, lists: Lists, row: int) -> list[Entry]:
@@ -279,8 +315,12 @@ class Recommender:
             if item >= 0:
                 asked = bool(lists.from_model[row])
                 named = dict(zip(self.tasks, values, strict=True)) if asked else {}
-                entries.append(Entry(self.vocabulary.raw_items[item], score, log_retrieval, named))
+                entries.append(self._entry(item, score, log_retrieval, named))
         return entries
+
+    def _entry(self, row: int, score: float, log_retrieval: float, probabilities: dict[str, float]) -> Entry:
+        raw, title = self.vocabulary.raw_items[row], self.vocabulary.title(row)
+        return Entry(raw, score, log_retrieval, probabilities, title)
 
     def _with_features(self, histories: Sequences) -> Sequences:
         """Histories that came with a request say nothing of the user: code 0 stands for that."""
@@ -298,13 +338,16 @@ class Recommender:
         )
 
     def _allowed(self, allow: Iterable[RawId] | None, deny: Iterable[RawId] | None) -> Tensor | None:
+        live = self.run.tables.live
         if allow is None and deny is None:
-            return None
-        allowed = torch.full((self.run.dataset.num_items,), allow is None)
+            return live
+        allowed = torch.full((len(self.run.items),), allow is None)
         if allow is not None:
             allowed[torch.from_numpy(self.vocabulary.rows(allow)[0])] = True
         if deny is not None:
             allowed[torch.from_numpy(self.vocabulary.rows(deny)[0])] = False
+        if live is not None:
+            allowed &= live
         if not bool(allowed.any()):
             raise UserError("allow and deny leave no item of the catalogue; allow one of its raw ids")
         return allowed

@@ -20,7 +20,7 @@ from unigrf_dist.model.request_pass import KeptHistory, rank_candidates
 from unigrf_dist.model.table_shard import TableShard
 from unigrf_dist.serve.kept import KeptHistories, fresh_read
 from unigrf_dist.serve.lists import Lists, blended
-from unigrf_dist.serve.loading import LoadedRun
+from unigrf_dist.serve.loaded import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TwoStages:
         self._temperature = retrieval.temperature
         self._catalogue = ShardedCatalogue(
             [TableShard(0, 0, run.tables.items)],
-            num_items=run.dataset.num_items,
+            num_items=len(run.items),
             dim=run.config.model.width,
             normalize=retrieval.normalize,
         )

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from unigrf_dist.data import Dataset
 from unigrf_dist.data.manifest import IdType
 from unigrf_dist.data.sequences import IntArray, Sequences
 from unigrf_dist.errors import UserError
+from unigrf_dist.serve.loaded import ItemDictionary
 
 RawId = int | str
 Event = tuple[RawId, Mapping[str, float], int]
@@ -53,17 +53,23 @@ def raw_id(value: Any, kind: IdType, what: str) -> RawId:
 
 
 class Vocabulary:
-    """Items and behaviours of a data set; raw item ids are held in memory.
+    """Items and behaviours of a data set; raw item ids and titles are held in memory.
 
     Args:
-        dataset: the data set that the run was trained on.
+        items: the items of the catalogue.
+        behaviours: named values of every behaviour code.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.manifest = dataset.manifest
-        self.raw_items: list[RawId] = dataset.raw_item_ids().to_pylist()
+    def __init__(self, items: ItemDictionary, behaviours: Sequence[Mapping[str, float]]) -> None:
+        self.raw_items: list[RawId] = items.raw_ids.to_pylist()
+        self._titles: list[str | None] | None = None if items.titles is None else items.titles.to_pylist()
+        self._raw_type, self._behaviours = items.raw_type, behaviours
         self._rows = {raw: row for row, raw in enumerate(self.raw_items)}
-        self._codes = {_key(values): code for code, values in enumerate(self.manifest.behaviours)}
+        self._codes = {_key(values): code for code, values in enumerate(behaviours)}
+
+    def title(self, row: int) -> str | None:
+        """What the item of a dense id is called; None where that is not known."""
+        return None if self._titles is None else self._titles[row]
 
     def rows(self, raw_items: Iterable[RawId]) -> tuple[IntArray, int]:
         """Dense ids of the items that the catalogue has, and the number of the others.
@@ -71,7 +77,7 @@ class Vocabulary:
         Raises:
             UserError: an id is of another type than the catalogue's.
         """
-        found = [self._rows.get(raw_id(raw, self.manifest.raw_item_type, "item")) for raw in raw_items]
+        found = [self._rows.get(raw_id(raw, self._raw_type, "item")) for raw in raw_items]
         known = np.array([row for row in found if row is not None], dtype=np.int64)
         return known, len(found) - len(known)
 
@@ -86,7 +92,7 @@ class Vocabulary:
             try:
                 item, behaviour, time = event
                 moment, code = self._moment(time), self._code(behaviour)
-                row = self._rows.get(raw_id(item, self.manifest.raw_item_type, "item"))
+                row = self._rows.get(raw_id(item, self._raw_type, "item"))
             except UserError as error:
                 raise UserError(f"event {number} of the history: {error}") from error
             except (TypeError, ValueError) as error:
@@ -109,8 +115,8 @@ class Vocabulary:
     def _code(self, behaviour: Mapping[str, float]) -> int:
         code = self._codes.get(_key(behaviour))
         if code is None:
-            some = ", ".join(str(values) for values in self.manifest.behaviours[:_SHOWN])
-            more = " …" if len(self.manifest.behaviours) > _SHOWN else ""
+            some = ", ".join(str(values) for values in self._behaviours[:_SHOWN])
+            more = " …" if len(self._behaviours) > _SHOWN else ""
             raise UserError(f"behaviour {dict(behaviour)} is not in the data set, which has {some}{more}")
         return code
 

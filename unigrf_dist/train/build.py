@@ -19,6 +19,7 @@ from unigrf_dist.ranks.runtime import Runtime
 from unigrf_dist.train.checks import refuse_absent_features, retrieval_targets, task_labels
 from unigrf_dist.train.engine import build_engine
 from unigrf_dist.train.feature_codes import side_features
+from unigrf_dist.train.seen_items import with_seen_rule
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def build_parts(
     dataset = open_dataset(config.data.path)
     labels, targets = task_labels(config, dataset), retrieval_targets(config, dataset)
     refuse_absent_features(config, dataset)
+    config = with_seen_rule(config, dataset.manifest)
     manifest = dataset.manifest
     announce(
         f"data {dataset.path}: {manifest.num_users:,} users, {manifest.num_events:,} events, "

@@ -10,11 +10,13 @@ import torch
 from unigrf_dist.config.cadence import parse_cadence
 from unigrf_dist.data import TrainStream
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.evaluator import evaluate
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import NegativeSource
+from unigrf_dist.objective.tasks import RETRIEVAL, TASKS
 from unigrf_dist.objective.weighter import build_weighter
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.progress import reached
@@ -26,6 +28,7 @@ from unigrf_dist.train.checks import refuse_unfit
 from unigrf_dist.train.clock import Clock
 from unigrf_dist.train.engine import base_learning_rate
 from unigrf_dist.train.non_finite import NonFiniteWatch
+from unigrf_dist.train.seen_items import needs_prior_items
 from unigrf_dist.train.selection import Selection
 from unigrf_dist.train.signals import Signals
 from unigrf_dist.train.step import StepOutcome, TrainStep
@@ -68,7 +71,7 @@ def build_stream(parts: Parts) -> TrainStream:
         seed=config.train.seed,
         shuffle_users=config.data.shuffle_users,
         prefetch=config.data.prefetch_batches,
-        prior_items=config.objective.enhancer is not None or config.objective.retrieval.mask_seen_negatives,
+        prior_items=needs_prior_items(config),
     )
 
 
@@ -97,7 +100,7 @@ class Trainer:
             parts.table,
             self.step.candidates,
             keep=self.config.train.keep_checkpoints,
-            catalogue=parts.dataset.catalogue_fingerprint(),
+            vocabularies=Vocabularies.of(parts.dataset),
             order=self.stream.order,
         )
         self.state = self._resumed(announce) if resume else TrainState()
@@ -107,6 +110,7 @@ class Trainer:
             done_steps=self.state.step,
             selection=self.selection.metric,
             active=self.runtime.is_main,
+            tasks=TASKS if self.config.objective.ranking else TASKS[: RETRIEVAL + 1],
         )
         self._non_finite = NonFiniteWatch(run, parts, self.state, warn=self.reporter.warn)
         self.stop = StopRequest()
@@ -224,6 +228,7 @@ class Trainer:
             rank=self.runtime.rank,
             world_size=self.runtime.world_size,
             targets=self.config.objective.retrieval.targets,
+            seen=self.config.evaluate.seen or "exclude",
             bootstrap_samples=0,
             on_progress=lambda done, _total: reached(f"validation after step {self.state.step}, batch {done}"),
         )

@@ -52,7 +52,7 @@ class Selection:
     def _value(self, table: MetricTable) -> Metric:
         name = self.metric
         metric = (table.retrieval if name.task is None else table.ranking[name.task])[name.metric]
-        if metric.value is None and metric.reason:
+        if metric.value is None and metric.reason and not metric.of_model:
             defined = [other for other, value in named_metrics(table.values()).items() if value is not None]
             raise UserError(
                 f"train.selection.metric = {str(name)!r}: no such metric on the validation events, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from unigrf_dist.data.batch import JaggedBatch
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.model.unigrf import StepSums
-from unigrf_dist.objective.enhancer.candidates import Candidates
+from unigrf_dist.objective.enhancer.candidates import NO_ITEM, Candidates
 from unigrf_dist.objective.enhancer.store import CandidateStore
 from unigrf_dist.objective.exact_norms import ExactNorms
 from unigrf_dist.objective.negatives import Negatives, NegativeSource
@@ -125,13 +125,14 @@ class TrainStep:
 
     def _step(self, batch: JaggedBatch, step: int, epoch: int, signals: Signals) -> StepOutcome:
         phase, host_users = self.phases, batch.user_ids
-        batch = batch.to(self.table.device, non_blocking=True)
+        batch = self._on_device(batch, step)
         self.table.begin_step(step, self.learning_rate * self._table_rate_ratio)
         # Counts follow from the batch alone: they are reduced while the forward runs, losses while the backward
         # runs.
         counts_reduction = _Reduction(self._local_counts(batch, signals))
         with phase("tables"):
-            negatives = self.negatives.draw(step, batch)
+            live_ids = None if self.table.live is None else self.table.live.ids
+            negatives = self.negatives.draw(step, batch, live_ids)
             rows = self._lookup(batch, negatives, self._stored_candidates(host_users))
         with phase("forward"):
             inputs = (
@@ -195,11 +196,25 @@ class TrainStep:
     def _stored_candidates(self, users: Tensor) -> Tensor | None:
         return None if self.candidates is None else self.candidates.read(users)
 
+    def _on_device(self, batch: JaggedBatch, step: int) -> JaggedBatch:
+        """The batch on the device; collective where ids are dynamic: its newcomers are given rows first."""
+        live = self.table.live
+        if live is None:
+            return batch.to(self.table.device, non_blocking=True)
+        with self.phases("ids"):
+            live.observe(batch.item_ids, step)
+            batch = batch.to(self.table.device, non_blocking=True)
+            return replace(batch, known=live.known(batch.item_ids))
+
     def _lookup(self, batch: JaggedBatch, negatives: Negatives, candidate_ids: Tensor | None) -> _Rows:
         """Vectors of the batch's items, the negatives and the candidates, in one exchange; collective."""
         ids = [batch.item_ids, negatives.looked_up]
         if candidate_ids is not None:
             candidate_ids = candidate_ids.to(batch.device, non_blocking=True)
+            if self.table.live is not None:
+                # Some may have lost their rows since they were selected.
+                present = (candidate_ids != NO_ITEM) & self.table.live.known(candidate_ids)
+                candidate_ids = torch.where(present, candidate_ids, NO_ITEM)
             ids.append(candidate_ids.clamp_min(0).flatten())
         vectors, side, candidate_side = self.table.lookup(torch.cat(ids), batch, candidate_ids)
         items, drawn, *rest = vectors.split([part.numel() for part in ids])

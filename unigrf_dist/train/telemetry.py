@@ -9,6 +9,7 @@ import json
 import shlex
 import textwrap
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,20 @@ class Reporter:
         done_steps: steps done before a resume.
         selection: the metric that picks the best model.
         active: whether this is rank 0.
+        tasks: tasks that are trained, which the terminal shows; the log has a value of each task.
     """
 
     def __init__(
-        self, run: Path, *, total_steps: int, done_steps: int, selection: MetricName, active: bool
+        self,
+        run: Path,
+        *,
+        total_steps: int,
+        done_steps: int,
+        selection: MetricName,
+        active: bool,
+        tasks: Sequence[str] = TASKS,
     ) -> None:
-        self.active = active
+        self.active, self._tasks = active, tasks
         self._run, self._selection = run, selection
         self._since = time.perf_counter()
         self._told_of_loss = False
@@ -92,7 +101,7 @@ class Reporter:
         metrics.update(lr=learning_rate, events_per_second=events / max(seconds, 1e-9), seconds=seconds)
         self._write({"kind": "step", "step": step, "epoch": epoch, **metrics})
         self._scalars(step, metrics)
-        losses = (f"{task} {metrics[f'loss_{task}']:.3f} ×{metrics[f'weight_{task}']:.2f}" for task in TASKS)
+        losses = (f"{task} {metrics[f'loss_{task}']:.3f} ×{metrics[f'weight_{task}']:.2f}" for task in self._tasks)
         self._metrics.plain = "  ".join(
             [f"loss {metrics['loss']:.3f}", *losses, f"{metrics['events_per_second']:,.0f} events/s"]
         )

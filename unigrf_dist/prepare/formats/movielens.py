@@ -1,7 +1,7 @@
 """MovieLens: 1M as ``ratings.dat``; 20M, 25M and 32M as ``ratings.csv`` (https://grouplens.org/datasets/movielens).
 
-Side features are read from files beside the ratings if these exist: titles, genres and year of the movies, and in 1M
-gender, age and occupation of the users.
+Side features are read from files beside the ratings if these exist: genres and year of the movies, and in 1M
+gender, age and occupation of the users. The movies' titles are read too.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from unigrf_dist.data.sequences import Sequences
 from unigrf_dist.serve.blend_file import BLEND_FILE
+from unigrf_dist.serve.export.bundle import MANIFEST_FILE
+from unigrf_dist.serve.export.read import load_export
 from unigrf_dist.serve.recommender import Recommender
 from unigrf_dist.serve.vocabulary import RawId, raw_id
 from unigrf_dist.train.checkpoints.folders import CheckpointFolders
@@ -23,22 +25,21 @@ class Version:
     Attributes:
         name: changes with the weights, the catalogue, the configuration and the blend.
         recommender: the model; it keeps users' histories, which end with it.
-        titles: by dense item id, None where an item has none; None where the data set has no titles.
         reading: held by whoever reads users of the data set, which one thread can do at a time.
     """
 
     name: str
     recommender: Recommender
-    titles: list[str | None] | None
     reading: threading.Lock
 
     def user_id(self, user: RawId) -> RawId:
-        """A user's id in the data set's type, so that 7 and "7" are one user.
+        """A user's id in the data set's type, so that 7 and "7" are one user; text where there is no data set.
 
         Raises:
-            UserError: there is none.
+            UserError: it is none.
         """
-        return raw_id(user, self.recommender.run.dataset.manifest.raw_user_type, "user")
+        dataset = self.recommender.run.dataset
+        return raw_id(user, "string" if dataset is None else dataset.manifest.raw_user_type, "user")
 
     def data_set_history(self, user: RawId) -> Sequences:
         """What the data set knows of a user; no events if it does not have the user.
@@ -46,11 +47,15 @@ class Version:
         Raises:
             UserError: the id is of another type than the data set's.
         """
+        if self.recommender.run.dataset is None:
+            return self.recommender.vocabulary.history([]).sequences
         with self.reading:
             return self.recommender.histories([user])
 
     def some_users(self, count: int) -> list[RawId]:
-        """The first users of the data set."""
+        """The first users of the data set; none of an export, which has no users."""
+        if self.recommender.run.dataset is None:
+            return []
         with self.reading:
             return self.recommender.users.raw_ids()[:count].to_pylist()
 
@@ -59,7 +64,7 @@ def open_version(folder: Path, *, checkpoint: str, kept_bytes: int) -> Version:
     """Load what ``folder`` holds now, ready to answer.
 
     Args:
-        folder: a run's folder; a symbolic link is followed once, so that the version is that of one folder.
+        folder: folder of a run or export; a symbolic link is followed once, so that the version is that of one.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         kept_bytes: memory for histories that are kept between requests.
 
@@ -67,14 +72,14 @@ def open_version(folder: Path, *, checkpoint: str, kept_bytes: int) -> Version:
         UserError: as `Recommender`.
     """
     place = folder.resolve()
-    recommender = Recommender(place, checkpoint=checkpoint, kept_bytes=kept_bytes)
-    titles = recommender.run.dataset.item_titles()
-    version = Version(
-        _name(place, recommender), recommender, None if titles is None else titles.to_pylist(), threading.Lock()
-    )
+    if (place / MANIFEST_FILE).exists():
+        recommender = Recommender.of(load_export(place), kept_bytes=kept_bytes)
+    else:
+        recommender = Recommender(place, checkpoint=checkpoint, kept_bytes=kept_bytes)
+    version = Version(_name(place, recommender), recommender, threading.Lock())
     # Everything that is made at the first use is made here: later, several threads would make it.
     first = recommender.vocabulary.raw_items[0]
-    behaviour = recommender.run.dataset.manifest.behaviours[0]
+    behaviour = recommender.run.behaviours[0]
     recommender.recommend(history=[(first, behaviour, 0)], k=1)
     recommender.recommend(history=[], k=1)
     version.some_users(1)
@@ -83,7 +88,14 @@ def open_version(folder: Path, *, checkpoint: str, kept_bytes: int) -> Version:
 
 def _name(place: Path, recommender: Recommender) -> str:
     checkpoint = recommender.run.checkpoint
-    files = [place / CONFIG_FILE, CheckpointFolders(place).resolve(checkpoint) / INDEX_FILE, place / BLEND_FILE]
+    if recommender.run.dataset is None:
+        files = [place / MANIFEST_FILE]  # it has the hashes of all others
+    else:
+        files = [
+            place / CONFIG_FILE,
+            CheckpointFolders(place).resolve(checkpoint) / INDEX_FILE,
+            place / BLEND_FILE,
+        ]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes() if file.exists() else b"")
@@ -94,7 +106,7 @@ class Versions:
     """The version that answers now. A request takes ``current`` once and so has one version throughout.
 
     Args:
-        folder: a run's folder, or a symbolic link to one, read again at every swap.
+        folder: folder of a run or export, or a symbolic link to one, read again at every swap.
         checkpoint: ``best``, ``latest`` or a checkpoint's name.
         kept_bytes: memory for kept histories of one version; while one replaces another, both have theirs.
 

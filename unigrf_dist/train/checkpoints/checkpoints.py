@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
+from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.model.tables import ItemTable
 from unigrf_dist.objective.enhancer.store import CandidateStore
@@ -35,7 +36,15 @@ from unigrf_dist.train.checkpoints.folders import LATEST, CheckpointFolders
 from unigrf_dist.train.checkpoints.index import FORMAT, INDEX_FILE, STATE_FILE, read_index, refuse_other_model
 from unigrf_dist.train.checkpoints.staging import Staging
 from unigrf_dist.train.checkpoints.state import TrainState
-from unigrf_dist.train.dense_state import dense_state_template, read_dense_state, write_dense_state
+from unigrf_dist.train.dense_state import (
+    dense_state_template,
+    parameter_shape,
+    read_dense_state,
+    write_dense_state,
+)
+
+# Of a model without data.
+_NAMELESS = Vocabularies(lambda _: "")
 
 
 class Checkpoints:
@@ -47,7 +56,7 @@ class Checkpoints:
         table: the tables.
         candidates: the enhancer's candidates of this rank's users; None without an enhancer.
         keep: latest checkpoints to keep; the best one stays besides.
-        catalogue: fingerprint of the data's items, which the rows of the table are the vectors of.
+        vocabularies: what the ids of the data stand for, of which tables and dense model hold the vectors.
         order: what decides the order of the users in the stream: candidates are stored in that order.
     """
 
@@ -59,12 +68,12 @@ class Checkpoints:
         candidates: CandidateStore | None = None,
         *,
         keep: int,
-        catalogue: str = "",
+        vocabularies: Vocabularies = _NAMELESS,
         order: str = "",
     ) -> None:
         self.folders = CheckpointFolders(run)
         self.engine, self.table, self.keep = engine, table, keep
-        self.candidates, self.catalogue, self.order = candidates, catalogue, order
+        self.candidates, self.vocabularies, self.order = candidates, vocabularies, order
         self._staging = Staging()
         self._save: _Save | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -92,7 +101,8 @@ class Checkpoints:
         self.note_schedule(state)
         place = self.folders.folder / f"step-{state.step:08d}"
         dense = contents.dense_blocks(read_dense_state(self.engine), only_own=True)
-        blocks = contents.table_blocks(self.table) + contents.candidate_blocks(self.candidates) + dense
+        tables = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=True)
+        blocks = tables + contents.candidate_blocks(self.candidates) + dense
         staged = self._staging.copies(blocks)
         try:
             _on_main(lambda: self.folders.begin(state.step))
@@ -135,17 +145,21 @@ class Checkpoints:
     def load(self, name: str, *, weights_only: bool = False) -> TrainState:
         """Load the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
 
+        Where the data has more items, feature values or behaviours than the checkpoint, what is new keeps the
+        values of a new model.
+
         Raises:
             UserError: there is none, it is damaged, or it is of another model or data set.
         """
         place = self.folders.resolve(name)
         try:
             files, stored = read_index(place)
-            own = contents.signature(self.engine, self.table, self.catalogue)
-            refuse_other_model(place, stored["model"], own)
+            own = contents.signature(self.engine, self.table, self.vocabularies)
+            refuse_other_model(place, stored["model"], own, self.vocabularies)
             state = TrainState(**stored["train"])
             self._verify(place, files)
-            dense = self._read(place, files, with_candidates=not weights_only and stored["order"] == self.order)
+            with_candidates = not weights_only and stored["order"] == self.order
+            dense = self._read(place, files, stored["model"], with_candidates=with_candidates)
         except (DamagedError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{place}: the checkpoint is damaged: {error}; take another one") from error
         write_dense_state(self.engine, dense, step=state.step - state.skipped)
@@ -192,7 +206,7 @@ class Checkpoints:
         state.learning_rate = float(self.engine.optimizer.param_groups[0]["lr"])
 
     def _publish(self, partial: Path, stored: list[StoredFile], state: TrainState, best: bool) -> None:
-        model = contents.signature(self.engine, self.table, self.catalogue)
+        model = contents.signature(self.engine, self.table, self.vocabularies)
         write_json(partial / STATE_FILE, {"model": model, "train": state.to_json(), "order": self.order})
         index = {
             "format": FORMAT,
@@ -218,15 +232,24 @@ class Checkpoints:
         if found := [text for (text,) in problems if text]:
             raise DamagedError(found[0])
 
-    def _read(self, place: Path, files: list[StoredFile], *, with_candidates: bool) -> dict[str, Any]:
-        dense = dense_state_template(self.engine)
-        targets = contents.table_blocks(self.table) + contents.dense_blocks(dense, only_own=False)
+    def _read(
+        self, place: Path, files: list[StoredFile], model: dict[str, Any], *, with_candidates: bool
+    ) -> dict[str, Any]:
+        grown = any(shape != list(parameter_shape(p)) for shape, p in self._dense_shapes(model))
+        dense = read_dense_state(self.engine) if grown else dense_state_template(self.engine)
+        targets = contents.table_blocks(self.table) + contents.id_blocks(self.table, only_own=False)
+        targets = contents.stored_part(targets + contents.dense_blocks(dense, only_own=False), model)
         own = contents.candidate_blocks(self.candidates) if with_candidates else []
         # With another number of candidates per user, what was saved is of no use: the next round selects anew.
         stored = {(block.name, block.num_columns) for file in files for block in file.blocks}
         targets += [block for block in own if (block.name, block.num_columns) in stored]
         read_blocks(place, files, targets)
+        if self.table.live is not None:
+            self.table.live.reload()
         return dense
+
+    def _dense_shapes(self, model: dict[str, Any]) -> list[tuple[list[int], Any]]:
+        return [(model["dense"][name], parameter) for name, parameter in self.engine.module.named_parameters()]
 
     def _restore_schedule(self, state: TrainState) -> None:
         self.engine.global_steps = state.step

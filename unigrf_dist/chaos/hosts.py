@@ -56,3 +56,13 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def cut(host: Host) -> None:
+    """Take one end out of the cable; what was sent is lost, and nobody is told."""
+    _ip("-n", host.namespace, "link", "set", host.interface, "down")
+
+
+def rejoin(host: Host) -> None:
+    """Put it back."""
+    _ip("-n", host.namespace, "link", "set", host.interface, "up")

@@ -1,0 +1,1 @@
+"""Opponents without a trained model that are hard to beat: neighbours, EASE, and a regression on mean labels."""
