@@ -27,7 +27,7 @@ import httpx
 from fastapi.testclient import TestClient
 
 from unigrf_dist.serve.server.app import Limits, make_app
-from unigrf_dist.serve.server.running import refuse_open_door
+from unigrf_dist.serve.server.running import listening, refuse_open_door
 from unigrf_dist.serve.server.versions import Versions
 
 LAST = USERS[4][-1][2]
@@ -161,6 +161,16 @@ def test_whoever_has_no_token_or_too_much_to_say_stays_outside(served: Path) -> 
     with pytest.raises(UserError, match="has 5 characters"):
         refuse_open_door("0.0.0.0", "short")
     refuse_open_door("::1", None)
+
+
+def test_a_port_in_use_and_a_folder_that_is_neither_run_nor_export_are_refused(tmp_path: Path) -> None:
+    with listening("127.0.0.1", 0) as door, pytest.raises(UserError, match="in use; choose another --port"):
+        listening("127.0.0.1", door.getsockname()[1])
+    for folder in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError) as caught:
+            Versions(folder, kept_bytes=0)
+        assert str(folder) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_queue_that_is_full_says_so_and_memory_for_events_ends(served: Path) -> None:
