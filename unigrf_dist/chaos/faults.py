@@ -87,8 +87,9 @@ def stop_rank(work: Workshop) -> Outcome:
     status, seconds = training.wait(_TIMEOUT_SECONDS + 40), time.monotonic() - began
     named = [line for line in training.errors() if f"rank {missing}" in line.split("error: ")[-1]]
     stacks = list((training.run / "stacks").glob("rank-*.txt"))
-    passed = status != 0 and bool(named) and bool(stacks) and seconds <= _TIMEOUT_SECONDS + 10
-    return Outcome(name, passed, seconds, named[0] if named else last_words(training))
+    passed = status != 0 and bool(named) and bool(stacks)
+    told = named[0] if named else last_words(training)
+    return Outcome(name, passed, seconds, told, promised_seconds=_TIMEOUT_SECONDS + 10)
 
 
 def interrupt(work: Workshop) -> Outcome:
@@ -112,7 +113,7 @@ def interrupt_twice(work: Workshop) -> Outcome:
     time.sleep(0.3)
     training.signal(signal.SIGINT)
     status, seconds = training.wait(30), time.monotonic() - began
-    return Outcome(name, status == _STOPPED and seconds < 5, seconds, f"status {status}")
+    return Outcome(name, status == _STOPPED, seconds, f"status {status}", promised_seconds=5)
 
 
 def unwritable_folder(work: Workshop) -> Outcome:
@@ -151,7 +152,8 @@ def restart_elastic(work: Workshop) -> Outcome:
     seconds, status = time.monotonic() - began, training.wait()
     difference = work.difference(run) if status == 0 else float("inf")
     told = f"killed after step {at}, trained again after {seconds:.0f} s; weights differ by {difference:.1e}"
-    return Outcome(name, difference < ROUNDING, seconds, told if status == 0 else last_words(training))
+    told = told if status == 0 else last_words(training)
+    return Outcome(name, difference < ROUNDING, seconds, told, promised_seconds=30)
 
 
 def _trains_again(run: Path, headers: int) -> bool:

@@ -35,14 +35,14 @@ def cut_link(work: Workshop) -> Outcome:
         seconds = time.monotonic() - began
         said = [rank.error() for rank in ranks]
         named = all(f"rank {1 - number}" in line for number, line in enumerate(said))
-        if not all(ended) or not named or seconds > _TIMEOUT_SECONDS + 10:
+        if not all(ended) or not named:
             return Outcome(_FAULT, False, seconds, " | ".join(said))
         rejoin(hosts[0])
         again = [_HostRank(work, host, number, run, resume=True) for number, host in enumerate(hosts)]
         statuses = [rank.wait(_START_SECONDS) for rank in again]
     equal = statuses == [0, 0] and is_equal(work.reference(), weights_at(run))
     told = f"both ended ({said[0][:90]} …); resumed, {'bit-equal' if equal else f'but with {statuses}'}"
-    return Outcome(_FAULT, equal, seconds, told)
+    return Outcome(_FAULT, equal, seconds, told, promised_seconds=_TIMEOUT_SECONDS + 10)
 
 
 class _HostRank:

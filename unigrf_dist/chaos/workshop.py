@@ -25,15 +25,27 @@ class Outcome:
 
     Attributes:
         fault: its name.
-        passed: whether it is as it should be.
+        as_promised: whether it is what is promised, however long it took.
         seconds: from the fault to the end that it caused.
         told: in words.
+        promised_seconds: longest time promised, on a machine that is not busy with other work; None without one.
     """
 
     fault: str
-    passed: bool
+    as_promised: bool
     seconds: float
     told: str
+    promised_seconds: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is what is promised, in time."""
+        return self.as_promised and not self.late
+
+    @property
+    def late(self) -> bool:
+        """Whether it took longer than promised."""
+        return self.promised_seconds is not None and self.seconds > self.promised_seconds
 
 
 @dataclass

@@ -44,9 +44,13 @@ def chaos(
     outcomes: list[Outcome] = []
     for outcome in _outcomes(out, names, rounds=rounds, flips=flips, soak=soak, seed=seed):
         outcomes.append(outcome)
-        mark = "as it should be" if outcome.passed else "WRONG"
+        mark = "as it should be" if outcome.as_promised else "WRONG"
+        if outcome.promised_seconds is not None and outcome.late:
+            mark += f", LATE by {outcome.seconds - outcome.promised_seconds:.1f} s"
         console.print(f"{outcome.fault}: {mark}, {outcome.seconds:.1f} s, {outcome.told}", markup=False)
-    (out / "chaos.json").write_text(json.dumps([vars(each) for each in outcomes], indent=1), encoding="utf-8")
+    (out / "chaos.json").write_text(
+        json.dumps([{**vars(each), "passed": each.passed} for each in outcomes], indent=1), encoding="utf-8"
+    )
     console.print(outcome_table(outcomes))
     raise typer.Exit(0 if all(each.passed for each in outcomes) else 1)
 
