@@ -144,12 +144,14 @@ def main() -> None:
     from unigrf_dist.programs import save_pause
     from unigrf_dist.programs import serve as serve_command
     from unigrf_dist.programs import study as study_commands
+    from unigrf_dist.programs.bench_serve.command import bench_serve
 
     data_commands.register(app)
     study_commands.register(app)
     config_commands.register(app)
     chaos_command.register(app)
     bench.command("save")(save_pause.bench_save)
+    bench.command("serve")(bench_serve)
     recommend_command.register(app)
     export_command.register(app)
     serve_command.register(app)

@@ -123,9 +123,13 @@ def checked(location: Location, call: Callable[..., _Result], *arguments: object
 
 def history_of(version: Version, events: Sequence[EventBody], location: Location) -> KnownEvents:
     """Events of a body as ``Vocabulary.history`` gives them; a wrong one is refused with its place."""
-    for number, event in enumerate(events):
-        checked((*location, number), version.recommender.vocabulary.history, [raw_event(event)])
-    return version.recommender.vocabulary.history([raw_event(event) for event in events])
+    history = version.recommender.vocabulary.history
+    try:
+        return history([raw_event(event) for event in events])
+    except UserError:
+        for number, event in enumerate(events):
+            checked((*location, number), history, [raw_event(event)])
+        raise
 
 
 def raw_event(event: EventBody) -> Event:
