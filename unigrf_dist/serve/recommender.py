@@ -245,24 +245,40 @@ class Recommender:
             UserError: a request comes before the last event of its history.
         """
         known = np.flatnonzero(histories.lengths)
-        num_users, num_tasks = histories.num_users, len(self.tasks)
+        if len(known) == histories.num_users:
+            return self._model_lists(histories, at, options, names)
         fallback = popular_lists(
-            self.run.items.training_counts, num_users - len(known), options.k, num_tasks, options.allowed
+            self.run.items.training_counts,
+            histories.num_users - len(known),
+            options.k,
+            len(self.tasks),
+            options.allowed,
         )
         if not len(known):
             return fallback
-        with_events = self._with_features(histories.take(known))
+        keep = None if names is None else [names[user] for user in known.tolist()]
+        lists = self._model_lists(histories.take(known), None if at is None else at[known], options, keep)
+        others = np.flatnonzero(histories.lengths == 0)
+        order = np.argsort(np.concatenate([known, others]))
+        return Lists.joined([lists, fallback]).take(torch.from_numpy(order))
+
+    def _model_lists(
+        self,
+        histories: Sequences,
+        at: IntArray | None,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None,
+    ) -> Lists:
+        """`lists` of users who all have events."""
+        with_events = self._with_features(histories)
         last = with_events.timestamps[with_events.offsets[1:] - 1]
-        asked = last if at is None else at[known].astype(np.int64)
+        asked = last if at is None else at.astype(np.int64)
         if (early := np.flatnonzero(asked < last)).size:
             raise UserError(
                 f"at = {asked[early[0]]} lies before the last event of its history, at {last[early[0]]}; "
                 "a request comes after what it knows"
             )
-        keep = None if names is None else [names[user] for user in known.tolist()]
-        lists = Lists.joined([self.stages.lists(with_events, asked, options, keep), fallback])
-        others = np.flatnonzero(histories.lengths == 0)
-        return lists.take(torch.from_numpy(np.argsort(np.concatenate([known, others]))))
+        return self.stages.lists(with_events, asked, options, names)
 
     def score(
         self,

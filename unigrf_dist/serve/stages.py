@@ -81,6 +81,8 @@ class TwoStages:
         """
         return blended(*self.candidates(histories, asked, options, names), options.blend, options.k)
 
+    # A request is hundreds of small operations, each of which costs less without autograd's bookkeeping.
+    @torch.inference_mode()
     def candidates(
         self,
         histories: Sequences,
@@ -116,6 +118,7 @@ class TwoStages:
         users = zip(kept, batches, found.ids.split(1), moments, strict=True)
         return found, torch.cat([self._logits(*user) for user in users])
 
+    @torch.inference_mode()
     def scores(
         self, history: Sequences, asked: IntArray, items: Tensor, name: Hashable | None
     ) -> tuple[Tensor, Tensor]:

@@ -116,6 +116,7 @@ _HTTP = ("http", "Over HTTP: CPU ms of the server per request, wall ms per reque
 
 
 def _show(report: dict[str, Any]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -126,7 +127,7 @@ def _show(report: dict[str, Any]) -> None:
     ):
         if not report[part]:
             continue
-        table = Table(*asked.values(), title=title)
+        table = Table(*asked.values(), title=title, box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("way", no_wrap=True)
         for name in _TIMES.values():
             table.add_column(name, justify="right")

@@ -63,7 +63,7 @@ class Times:
 def ways(run: LoadedRun, shape: Shape, repeats: int) -> dict[str, Times]:
     """What each way takes for one shape, on one thread.
 
-    ``cold`` reads the history and keeps nothing; ``one event more`` has kept all but the last event; ``kept`` has
+    ``cold`` reads the history and keeps nothing; ``+ 1 event`` has kept all but the last event; ``kept`` has
     kept the whole history; ``two passes`` reads the history for retrieval and once more for ranking, as two
     models of the same size would.
     """
@@ -77,6 +77,7 @@ def ways(run: LoadedRun, shape: Shape, repeats: int) -> dict[str, Times]:
         for user in range(part.num_users):
             recommender.entries(found, user)
 
+    @torch.inference_mode()
     def two_passes(part: Sequences) -> None:
         last = part.timestamps[part.offsets[1:] - 1]
         for user in range(part.num_users):
@@ -89,7 +90,7 @@ def ways(run: LoadedRun, shape: Shape, repeats: int) -> dict[str, Times]:
         for part in parts:
             before = part.cut(slice(None), np.zeros_like(part.lengths), part.lengths - 1)
             lists(keeping, before, named=True)
-        found["one event more"] = _timed(lambda part: lists(keeping, part, named=True), parts, warm_up=0)
+        found["+ 1 event"] = _timed(lambda part: lists(keeping, part, named=True), parts, warm_up=0)
     for part in parts:
         lists(keeping, part, named=True)
     found["kept"] = _timed(lambda part: lists(keeping, part, named=True), parts)
