@@ -116,7 +116,6 @@ _HTTP = ("http", "Over HTTP: CPU ms of the server per request, wall ms per reque
 
 
 def _show(report: dict[str, Any]) -> None:
-    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -127,10 +126,10 @@ def _show(report: dict[str, Any]) -> None:
     ):
         if not report[part]:
             continue
-        table = Table(*asked.values(), title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("way", no_wrap=True)
-        for name in _TIMES.values():
-            table.add_column(name, justify="right")
+        # Eighty columns are what a pipe gets.
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for name in [*asked.values(), "way", *_TIMES.values()]:
+            table.add_column(name, justify="left" if name == "way" else "right", no_wrap=True)
         before: list[str] = []
         for line in report[part]:
             shape = [f"{line[name]:,}" for name in asked]
