@@ -30,6 +30,10 @@ def bench_serve(
     items: Annotated[list[int] | None, typer.Option(min=20, help="Items of the catalogue. [3706, 100000]")] = None,
     clients: Annotated[list[int] | None, typer.Option(min=0, help="Clients over HTTP; 0 for none. [1, 8]")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Calls, and requests over HTTP, of each line.")] = 50,
+    soak: Annotated[
+        int | None,
+        typer.Option(min=100, help="Instead: mixed requests to a server, swapped in the middle, all compared."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """CPU and wall milliseconds of a request, with weights that are drawn, on one thread.
@@ -47,6 +51,10 @@ def bench_serve(
         candidates or [100, 20, 500],
         items or [3706, 100_000],
     ]
+    if soak is not None:
+        _refuse_without_server()
+        _soak(loaded, soak, choices[3][0], as_json)
+        return
     asking = [number for number in clients or [1, 8] if number] if clients != [0] else []
     if asking:
         _refuse_without_server()
@@ -58,6 +66,26 @@ def bench_serve(
         typer.echo(json.dumps(report, indent=1))
     else:
         _show(report)
+
+
+def _soak(config: Any, num_requests: int, num_items: int, as_json: bool) -> None:
+    """Ask and tell; exit status 1 where a request is lost or wrong."""
+    from unigrf_dist.programs.bench_serve.soak import soak
+
+    with tempfile.TemporaryDirectory() as place:
+        result = soak(Path(place), config, num_requests=num_requests, num_items=num_items)
+    if as_json:
+        typer.echo(json.dumps(vars(result), indent=1))
+    else:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(result.requests.items()))
+        versions = ", ".join(f"{count:,} {name} the swap" for name, count in sorted(result.versions.items()))
+        typer.echo(f"{sum(result.requests.values()):,} requests: {kinds}")
+        typer.echo(f"lists and scores: {versions}")
+        typer.echo(f"lost: {len(result.lost)}, wrong: {len(result.wrong)}")
+        for line in (result.lost + result.wrong)[:5]:
+            typer.echo(f"  {line[:300]}")
+    if result.lost or result.wrong:
+        raise typer.Exit(1)
 
 
 def _refuse_without_server() -> None:
