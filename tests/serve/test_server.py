@@ -321,3 +321,20 @@ def test_sigterm_lets_requests_be_answered_and_nothing_outlives_the_process(serv
             assert process.wait(30) in (0, -signal.SIGTERM)
         finally:
             process.kill()
+
+
+def test_a_restart_keeps_the_data_set_and_nothing_that_was_told(served: Path) -> None:
+    known, new = {"user": 104, "k": 4}, {"user": 9999, "k": 4}
+    files = sorted(path for path in served.resolve().rglob("*"))
+    with client(served) as running:
+        before = [running.post("/v1/recommend", json=body).json() for body in (known, new)]
+        for user in (104, 9999):
+            body = {"user": user, "events": [event(2, LAST + 9)]}
+            assert running.post("/v1/events", json=body).status_code == 200
+        told = [running.post("/v1/recommend", json=body).json() for body in (known, new)]
+        assert all(one != other for one, other in zip(before, told, strict=True))
+    with client(served) as running:
+        assert [running.post("/v1/recommend", json=body).json() for body in (known, new)] == before
+        for user, number in ((104, len(USERS[4])), (9999, 0)):
+            assert running.post("/v1/history", json={"user": user}).json()["num_events"] == number
+    assert sorted(path for path in served.resolve().rglob("*")) == files

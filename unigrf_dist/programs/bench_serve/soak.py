@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from unigrf_dist.config import Config
 from unigrf_dist.errors import UserError
@@ -195,6 +196,7 @@ class _SoakClient:
 
 def judged(sent: list[Sent], versions: Mapping[str, Recommender]) -> SoakResult:
     """Every answer beside what the version that it names makes of the whole history, read anew."""
+    torch.set_num_threads(1)
     result = SoakResult()
     for each in sent:
         result.requests[each.kind] += 1
