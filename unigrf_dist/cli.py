@@ -169,6 +169,7 @@ def main() -> None:
     from unigrf_dist.programs import recommend as recommend_command
     from unigrf_dist.programs import serve as serve_command
     from unigrf_dist.programs import study as study_commands
+    from unigrf_dist.programs.bench_serve.command import bench_serve
 
     data_commands.register(app)
     study_commands.register(app)
@@ -177,6 +178,7 @@ def main() -> None:
     bench.command("save")(save_pause.bench_save)
     bench.command("prepare")(prepare_cost.bench_prepare)
     bench.command("validation")(validation_cost.bench_validation)
+    bench.command("serve")(bench_serve)
     recommend_command.register(app)
     export_command.register(app)
     serve_command.register(app)

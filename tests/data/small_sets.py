@@ -34,8 +34,9 @@ def write_users(
     num_items: int | None = None,
     row_group_users: int = 4,
     shard_users: int = 12,
+    titled: bool = False,
 ) -> Dataset:
-    """Write ``users`` with raw ids 100, 101, … and items with raw ids 10 * item."""
+    """Write ``users`` with raw ids 100, 101, … and items with raw ids 10 * item; ``titled`` names even items."""
     folder.mkdir(parents=True)
     events = np.array([event for user in users for event in user]).reshape(-1, 3)
     num_items = num_items or int(events[:, 0].max()) + 1
@@ -51,7 +52,9 @@ def write_users(
         lengths = np.array([len(user) for user in users])
         items, behaviours, times = events.T
         writer.add(pa.array(np.arange(100, 100 + len(users))), lengths, items, behaviours.astype(np.int16), times)
-        writer.finish([pa.array(10 * np.arange(min(num_items, 1000)))], source="test", arguments={})
+        raw_items = 10 * np.arange(min(num_items, 1000))
+        titles = pa.array([None if raw % 20 else f"Film {raw}" for raw in raw_items], pa.string())
+        writer.finish([pa.array(raw_items)], source="test", arguments={}, item_titles=titles if titled else None)
     return open_dataset(folder)
 
 

@@ -155,12 +155,13 @@ def test_the_old_ids_and_their_fingerprint_stay(tmp_path: Path) -> None:
 
 
 def test_features_of_what_is_new_come_behind(tmp_path: Path) -> None:
-    items = write_raw(tmp_path, "items.csv", "i,brand,tags", "5,m,a|c", "6,b,c")
+    items = write_raw(tmp_path, "items.csv", "i,brand,tags,name", "5,m,a|c,Five", "6,b,c,")
     users = write_raw(tmp_path, "users.csv", "u,city", "1,rome")
     columns = ColumnMapping(
         user="u",
         item="i",
         timestamp="t",
+        title="name",
         event_type="kind",
         item_features=["brand", "tags"],
         user_features=["city"],
@@ -170,7 +171,7 @@ def test_features_of_what_is_new_come_behind(tmp_path: Path) -> None:
     )
     base = write_raw(tmp_path, "base.csv", "u,i,t,kind", "1,5,1,view", "1,6,2,buy")
     prepare("csv", raw=base, out=tmp_path / "set", columns=columns)
-    more = write_raw(tmp_path, "more.csv", "i,brand,tags", "5,other,z", "7,a,b|c", "8,m,")
+    more = write_raw(tmp_path, "more.csv", "i,brand,tags,name", "5,other,z,V", "7,a,b|c,Seven", "8,m,,Eight")
     cities = write_raw(tmp_path, "cities.csv", "u,city", "0,oslo")
     day = write_raw(tmp_path, "day.csv", "u,i,t,kind", "0,8,9,like", "1,7,9,view", "2,7,9,buy")
     append("csv", raw=day, into=tmp_path / "set", columns=ColumnMapping(item_file=more, user_file=cities))
@@ -195,6 +196,7 @@ def test_features_of_what_is_new_come_behind(tmp_path: Path) -> None:
         ]
         missing = {each.name: each.num_missing for each in dataset.manifest.features}
         assert missing == {"brand": 1, "tags": 2, "city": 1}
+        assert dataset.item_titles().to_pylist() == ["Five", None, "Seven", "Eight", None]
 
     check()
     compact(tmp_path / "set")

@@ -89,6 +89,7 @@ def test_movielens_1m_has_genres_years_and_user_attributes(tmp_path: Path) -> No
     dataset = open_dataset(tmp_path / "out", verify=True)
     assert values_of_items(dataset, "genre") == {2: ["Adventure"], 9: [], 73: ["Drama", "Musical"]}
     assert values_of_items(dataset, "year") == {2: [None], 9: [None], 73: ["1995"]}
+    assert dataset.item_titles().to_pylist() == ["Jumanji", None, "Misérables, Les (1995)"]
     assert values_of_users(dataset, "gender") == ["F", "M"]
     assert values_of_users(dataset, "age") == ["1", "56"]
     assert values_of_users(dataset, "occupation") == ["10", "16"]
@@ -123,6 +124,7 @@ def test_movielens_20m_has_genres_and_years(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path / "out")
     assert values_of_items(dataset, "genre") == {29: ["Drama"], 30: ["A", "B"]}
     assert values_of_items(dataset, "year") == {29: ["1995"], 30: ["2000"]}
+    assert dataset.item_titles().to_pylist() == ["City, The (1995)", "X (2000)"]
 
 
 def test_mapped_csv_files(tmp_path: Path) -> None:

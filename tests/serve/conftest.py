@@ -25,6 +25,6 @@ RUNS = {
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the runs ``old``, ``new`` and ``visible``, over one data set of ``USERS``."""
     folder = tmp_path_factory.mktemp("runs")
-    write_users(folder / "data", USERS)
+    write_users(folder / "data", USERS, titled=True)
     run_ranks(1, store_runs, str(folder), str(folder / "data"), RUNS)
     return folder

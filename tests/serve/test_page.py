@@ -57,6 +57,8 @@ def test_a_user_is_looked_at_by_keyboard_and_click(
     expected = fresh.recommend(history=history, k=20, blend={})
     assert browser.run(ROWS) == [str(entry.item) for entry in expected]
     assert browser.run("document.querySelectorAll('#timeline li').length") == len(USERS[4])
+    words = browser.run("document.getElementById('list').textContent")
+    assert all((f"Film {entry.item}item" in words) == (entry.item % 20 == 0) for entry in expected)
     assert "12 events" in browser.run("document.getElementById('length').textContent")
     browser.photograph(tmp_path / "wide.png")
 

@@ -27,7 +27,7 @@ import httpx
 from fastapi.testclient import TestClient
 
 from unigrf_dist.serve.server.app import Limits, make_app
-from unigrf_dist.serve.server.running import refuse_open_door
+from unigrf_dist.serve.server.running import listening, refuse_open_door
 from unigrf_dist.serve.server.versions import Versions
 
 LAST = USERS[4][-1][2]
@@ -71,6 +71,8 @@ def test_a_list_is_that_of_the_recommender(asked: TestClient, runs: Path) -> Non
     )
     entries = answer.json()["entries"]
     assert [entry["item"] for entry in entries] == [entry.item for entry in expected]
+    titles = [None if entry.item % 20 else f"Film {entry.item}" for entry in expected]
+    assert [entry["title"] for entry in entries] == titles
     for ours, theirs in zip(entries, expected, strict=True):
         assert ours["score"] == pytest.approx(theirs.score, abs=1e-5)
         assert ours["probabilities"] == pytest.approx(theirs.probabilities, abs=1e-5)
@@ -102,7 +104,7 @@ def test_appended_events_count_at_once_for_known_and_new_users(asked: TestClient
         assert [entry["item"] for entry in answer["entries"]] == [entry.item for entry in expected]
         assert answer["num_unknown_items"] == 1
         events = asked.post("/v1/history", json={"user": user, "last": 1}).json()["events"]
-        assert events == [{"item": 20, "title": None, "behaviour": RATINGS[1], "time": LAST + 9}]
+        assert events == [{"item": 20, "title": "Film 20", "behaviour": RATINGS[1], "time": LAST + 9}]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,16 @@ def test_whoever_has_no_token_or_too_much_to_say_stays_outside(served: Path) -> 
     with pytest.raises(UserError, match="has 5 characters"):
         refuse_open_door("0.0.0.0", "short")
     refuse_open_door("::1", None)
+
+
+def test_a_port_in_use_and_a_folder_that_is_neither_run_nor_export_are_refused(tmp_path: Path) -> None:
+    with listening("127.0.0.1", 0) as door, pytest.raises(UserError, match="in use; choose another --port"):
+        listening("127.0.0.1", door.getsockname()[1])
+    for folder in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError) as caught:
+            Versions(folder, kept_bytes=0)
+        assert str(folder) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_queue_that_is_full_says_so_and_memory_for_events_ends(served: Path) -> None:
@@ -309,3 +321,20 @@ def test_sigterm_lets_requests_be_answered_and_nothing_outlives_the_process(serv
             assert process.wait(30) in (0, -signal.SIGTERM)
         finally:
             process.kill()
+
+
+def test_a_restart_keeps_the_data_set_and_nothing_that_was_told(served: Path) -> None:
+    known, new = {"user": 104, "k": 4}, {"user": 9999, "k": 4}
+    files = sorted(path for path in served.resolve().rglob("*"))
+    with client(served) as running:
+        before = [running.post("/v1/recommend", json=body).json() for body in (known, new)]
+        for user in (104, 9999):
+            body = {"user": user, "events": [event(2, LAST + 9)]}
+            assert running.post("/v1/events", json=body).status_code == 200
+        told = [running.post("/v1/recommend", json=body).json() for body in (known, new)]
+        assert all(one != other for one, other in zip(before, told, strict=True))
+    with client(served) as running:
+        assert [running.post("/v1/recommend", json=body).json() for body in (known, new)] == before
+        for user, number in ((104, len(USERS[4])), (9999, 0)):
+            assert running.post("/v1/history", json={"user": user}).json()["num_events"] == number
+    assert sorted(path for path in served.resolve().rglob("*")) == files

@@ -119,15 +119,25 @@ class Dataset:
         return pa.chunked_array(values).combine_chunks()
 
     def item_titles(self) -> pa.Array | None:
-        """``[num_items]`` string, what the items are called, null where that is unknown; None without titles.
+        """``[num_items]`` strings, null where an item has no title; None where no item has one.
 
         Raises:
             UserError: the item dictionary cannot be read, or does not match the manifest.
         """
-        if "title" not in self._item_columns():
+        records = [self.manifest.items, *(day.items for day in self.manifest.days if day.items is not None)]
+        titled = [record for record in records if "title" in self._item_columns(record)]
+        if not titled:
             return None
-        (titles,) = self._columns(self.manifest.items, "title")
-        return pa.concat_arrays([titles, pa.nulls(self.num_items - len(titles), titles.type)])
+        parts = []
+        for record in records:
+            raw, titles = (
+                self._columns(record, "raw_id", "title")
+                if record in titled
+                else (*self._columns(record, "raw_id"), None)
+            )
+            new = raw.is_valid()  # a day's file also has rows of earlier items, whose counts it changes
+            parts.append(pa.nulls(new.true_count, pa.string()) if titles is None else titles.filter(new))
+        return pa.concat_arrays(parts)
 
     def with_split(self, split: SplitRule) -> Dataset:
         """The same data set under another split."""
@@ -196,8 +206,8 @@ class Dataset:
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({_first_line(error)}); {_FIX}") from error
 
-    def _item_columns(self) -> list[str]:
-        file = self.path / self.manifest.items.file
+    def _item_columns(self, record: FileRecord) -> list[str]:
+        file = self.path / record.file
         try:
             return list(pq.read_schema(file).names)
         except (OSError, pa.ArrowException) as error:

@@ -197,7 +197,7 @@ class Manifest(_Record):
         behaviours: named values of every behaviour code.
         behaviour_counts: events of every behaviour code.
         row_group_users: users of a row group.
-        items: file of the item dictionary: dense id, raw id and training events.
+        items: file of the item dictionary: dense id, raw id, training events, and title where there are titles.
         shards: sequence files, in the order of the dense user ids.
         features: side features of items and users.
         item_features: file with the codes of the items, one column per feature; None without item features.

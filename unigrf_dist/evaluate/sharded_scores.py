@@ -70,8 +70,9 @@ class ShardedScores:
         self._parts = sorted((part for part in parts if part.weight.numel()), key=lambda part: part.first)
         self.split_by_columns = self._check_cover()
         self._divisors: list[Tensor] | None = None
+        self._fixed: dict[tuple[int, int], Tensor] = {}
         self._unit = 1.0
-        self._score = _scores
+        self._score = self._exact_scores
         self._vectors: Callable[[Tensor, Tensor], Tensor] = to_fixed_point
 
     def fast(self) -> ShardedScores:
@@ -115,6 +116,18 @@ class ShardedScores:
             items = self._vectors(part.weight[rows], divisor[rows])
             scores[here] += (queries[here, part.columns].to(items) * items).sum(1).to(scores)
         return self._ranks.sum(scores)
+
+    def _exact_scores(self, queries: Tensor, part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
+        return queries[:, part.columns] @ self._fixed_items(part, divisor, first, last).T
+
+    def _fixed_items(self, part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
+        """``[last - first, columns]`` items in fixed point; of a small table they are made once."""
+        if 8 * part.weight.numel() > self._chunk_bytes:
+            return _to_fixed(part, divisor, first, last)
+        key = (part.first, part.column)
+        if key not in self._fixed:
+            self._fixed[key] = _to_fixed(part, divisor, part.first, part.last)
+        return self._fixed[key][first - part.first : last - part.first]
 
     def _summed(self, queries: Tensor, first: int, last: int) -> Tensor:
         scores = queries.new_zeros(queries.shape[0], last - first)
@@ -196,6 +209,6 @@ def _fp32_scores(queries: Tensor, part: _Part, divisor: Tensor, first: int, last
     return products.div_(divisor[rows].float())
 
 
-def _scores(queries: Tensor, part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
+def _to_fixed(part: _Part, divisor: Tensor, first: int, last: int) -> Tensor:
     rows = slice(first - part.first, last - part.first)
-    return queries[:, part.columns] @ to_fixed_point(part.weight[rows], divisor[rows]).T
+    return to_fixed_point(part.weight[rows], divisor[rows])

@@ -46,7 +46,18 @@ class NewTokens:
         """``[T, G, K]`` keys and values of all tokens, from ``[P, G, K]`` kept and ``[N, G, K]`` new ones."""
         if kept is None:
             return new
-        return KeysValues(*(torch.cat(pair).index_select(0, self.order) for pair in zip(kept, new, strict=True)))
+        joined = KeysValues(*map(torch.cat, zip(kept, new, strict=True)))
+        # The tokens of one sequence stand in their order already.
+        return (
+            joined
+            if self.num_sequences == 1
+            else KeysValues(*(each.index_select(0, self.order) for each in joined))
+        )
+
+    @property
+    def num_sequences(self) -> int:
+        """``B``."""
+        return self.attention.offsets.numel() - 1
 
 
 def new_tokens(

@@ -200,7 +200,7 @@ def _write_day(
             unsorted += chunk.num_unsorted_users
             duplicates += chunk.num_duplicates
             report("write", writer.num_events / num_events)
-        items, users = writer.finish(new_items)
+        items, users = writer.finish(new_items, features.titles())
         vocabularies, item_codes, grown = features.write(folder, writer.record, len(new_items), len(new_users))
     warnings += suspicions.suspicion_of_duplicates(duplicates)
     record = DayRecord(

@@ -96,6 +96,7 @@ def write_dataset(
             raw_files=raw_file_records(sources),
             features=[*item_features.write(folder), *user_features.write(folder)],
             item_features=item_features.write_items(folder),
+            item_titles=item_features.titles(),
         )
 
 

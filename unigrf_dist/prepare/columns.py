@@ -13,7 +13,7 @@ from unigrf_dist.errors import UserError
 from unigrf_dist.prepare.formats import MAPPED_FORMATS
 from unigrf_dist.prepare.source import ColumnMapping, TimeUnit
 
-_SINGLE = ("user", "item", "timestamp")
+_SINGLE = ("user", "item", "timestamp", "title")
 _MAX_DELIMITER = 4
 _REPEATED = {"behaviour": "behaviours", "item_feature": "item_features", "user_feature": "user_features"}
 
@@ -61,16 +61,19 @@ def column_mapping(
         return None
     ids, repeated = _by_meaning(columns)
     for owner, file in (("item", item_features), ("user", user_features)):
-        names = repeated[f"{owner}_features"]
+        names, title = repeated[f"{owner}_features"], ids.get("title") if owner == "item" else None
         _check_feature_names(names)
-        if names and file is None:
-            raise UserError(f"--column {owner}_feature={names[0]}: name its file by --{owner}-features FILE")
-        if file is not None and not names:
-            raise UserError(f"--{owner}-features {file}: name its columns by --column {owner}_feature=NAME")
+        wanted = [f"{owner}_feature={name}" for name in names] + ([f"title={title}"] if title else [])
+        if wanted and file is None:
+            raise UserError(f"--column {wanted[0]}: name its file by --{owner}-features FILE")
+        if file is not None and not wanted:
+            also = " or title=NAME" if owner == "item" else ""
+            raise UserError(f"--{owner}-features {file}: name its columns by --column {owner}_feature=NAME{also}")
     mapping = ColumnMapping(
         user=ids.get("user", ColumnMapping.user),
         item=ids.get("item", ColumnMapping.item),
         timestamp=ids.get("timestamp", ColumnMapping.timestamp),
+        title=ids.get("title"),
         behaviours=repeated["behaviours"],
         event_type=event_type,
         partitions=partitions,

@@ -105,6 +105,7 @@ def _written_anew(dataset: Dataset, folder: Path, shard_users: int, report: Prog
             skipped_rows=manifest.skipped_rows,
             features=_features(dataset, folder),
             item_features=_item_codes(dataset, folder),
+            item_titles=dataset.item_titles(),
         )
 
 

@@ -52,6 +52,11 @@ class DayFeatures:
             return RowFeed([pa.RecordBatch.from_arrays(zeros, names=names)] if names else [])
         return RowFeed(batch.select([list(table.multi_valued).index(n) for n in names]) for batch in table.codes())
 
+    def titles(self) -> pa.Array | None:
+        """Titles of the new items, in the order of their ids; None where the day's files have none."""
+        table = self._tables["item"]
+        return None if table is None else table.titles()
+
     def write(
         self, folder: Path, record: Callable[[str], FileRecord], new_items: int, new_users: int
     ) -> tuple[dict[str, FileRecord], FileRecord | None, list[FeatureRecord]]:

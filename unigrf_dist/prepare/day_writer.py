@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,11 +131,12 @@ class DayWriter:
             self._part.add(table.slice(0, room))
             table = table.slice(room)
 
-    def finish(self, raw_item_ids: pa.Array) -> tuple[FileRecord, FileRecord]:
+    def finish(self, raw_item_ids: pa.Array, titles: pa.Array | None) -> tuple[FileRecord, FileRecord]:
         """Write what is buffered, and the items.
 
         Args:
             raw_item_ids: raw ids of the new items, in the order of their ids.
+            titles: their titles, null where an item has none; None where the day brings none.
 
         Returns:
             records of the files of the items and of the users.
@@ -145,7 +147,9 @@ class DayWriter:
         changed = np.flatnonzero(self.training_events[:first])
         ids = np.concatenate([changed, np.arange(first, len(self.training_events))])
         raw_ids = pa.concat_arrays([pa.nulls(len(changed), raw_item_ids.type), raw_item_ids])
-        columns = {"item_id": ids, "raw_id": raw_ids, "training_events": self.training_events[ids]}
+        columns: dict[str, Any] = {"item_id": ids, "raw_id": raw_ids, "training_events": self.training_events[ids]}
+        if titles is not None:
+            columns["title"] = pa.concat_arrays([pa.nulls(len(changed), titles.type), titles])
         pq.write_table(pa.table(columns), self._folder / ITEMS, compression="zstd", use_dictionary=False)
         return self.record(ITEMS), self.record(USERS)
 

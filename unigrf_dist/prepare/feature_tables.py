@@ -53,6 +53,7 @@ class FeatureTables:
     ) -> None:
         self._connection, self._owner = connection, owner
         self.multi_valued: dict[str, bool] = {}
+        self._has_titles = source is not None and source.title is not None
         if source is None:
             return
         with user_error_of_reading(source.file):
@@ -104,6 +105,16 @@ class FeatureTables:
         """Number of owners that have a value of the feature ``name``."""
         return count_rows(self._connection, self._table("codes", list(self.multi_valued).index(name)))
 
+    def titles(self) -> pa.Array | None:
+        """Titles of the items, by ascending item id, null where the file has none; None without such a column."""
+        if not self._has_titles:
+            return None
+        query = (
+            "SELECT nullif(trim(CAST(r.title AS VARCHAR)), '') AS title FROM items o "
+            "LEFT JOIN item_rows r ON r.raw_id = o.raw_id ORDER BY o.item_id"
+        )
+        return self._connection.sql(query).to_arrow_table().column(0).combine_chunks()
+
     def codes(self) -> Iterator[pa.RecordBatch]:
         """Codes of all owners, by ascending raw id, in chunks with one column per feature."""
         for batch in self._codes("raw_id"):
@@ -136,6 +147,9 @@ class FeatureTables:
             for number, column in enumerate(source.features.values())
         )
         kept = "".join(f", column_{number}" for number in range(len(source.features)))
+        if source.title is not None:
+            named += f", {scan.columns[source.title].sql} AS title"
+            kept += ", title"
         self._connection.execute(
             f"CREATE TABLE {self._owner}_rows AS SELECT row, CAST(key AS {ID_TYPES[id_type]}) AS raw_id, "
             f"{problem_of([('key', key)])} AS problem{kept} "

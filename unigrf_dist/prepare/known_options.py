@@ -89,6 +89,7 @@ def _recorded(manifest: Manifest) -> ColumnMapping:
         user=text["column user"],
         item=text["column item"],
         timestamp=text["column timestamp"],
+        title=text.get("column title"),
         behaviours=_listed(text.get("column behaviour", ""), ", "),
         event_type=text.get("event_type"),
         buckets={name: [float(e) for e in edges.split(",")] for name, edges in _pairs(found, "buckets").items()},

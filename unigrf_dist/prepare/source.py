@@ -84,15 +84,18 @@ class FeatureSource(RawTable):
         file: the file.
         key: column of the raw ids.
         features: column of every feature, by the feature's name.
+        title: column of what an item is called; None if there is none.
     """
 
     file: Path
     key: str
     features: Mapping[str, FeatureColumn]
+    title: str | None = None
 
     @property
     def columns(self) -> list[str]:
-        return list(dict.fromkeys((self.key, *(feature.column for feature in self.features.values()))))
+        titles = [] if self.title is None else [self.title]
+        return list(dict.fromkeys((self.key, *(feature.column for feature in self.features.values()), *titles)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +155,7 @@ class ColumnMapping:
 
     Attributes:
         user, item, timestamp: names of the columns.
+        title: column of ``item_file`` with the titles of the items; None if there is none.
         behaviours: columns with numbers that describe the event, such as a rating or a click, or ``NAME:COLUMN``
             to name the value otherwise than its column; may be empty.
         event_type, buckets, partitions: see ``Source`` and ``RawTable``.
@@ -167,6 +171,7 @@ class ColumnMapping:
     user: str = "user_id"
     item: str = "item_id"
     timestamp: str = "timestamp"
+    title: str | None = None
     behaviours: Sequence[str] = ()
     event_type: str | None = None
     buckets: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -195,6 +200,7 @@ class ColumnMapping:
         named = {f"column {meaning}": name for meaning, name in columns.items()}
         edges = {name: ",".join(f"{edge:g}" for edge in found) for name, found in self.buckets.items()}
         others = {
+            "column title": self.title,
             "column behaviour": ", ".join(self.behaviours),
             "event_type": self.event_type,
             "buckets": "; ".join(f"{name}={found}" for name, found in edges.items()),

@@ -192,6 +192,7 @@ class DatasetWriter:
         skipped_rows: SkippedRows | None = None,
         features: Sequence[FeatureRecord] = (),
         item_features: FileRecord | None = None,
+        item_titles: pa.Array | None = None,
     ) -> Manifest:
         """Write the buffered users, the item dictionary and the manifest.
 
@@ -199,6 +200,7 @@ class DatasetWriter:
             raw_item_ids: raw ids by ascending item id, in chunks.
             source, arguments, num_unsorted_users, num_duplicates, warnings, raw_files, skipped_rows, features,
                 item_features: see ``Manifest``.
+            item_titles: ``[num_items]`` strings, null where an item has no title; None where no titles are known.
 
         Returns:
             the manifest as written.
@@ -224,7 +226,7 @@ class DatasetWriter:
             raw_item_type=self._raw_item_type,
             row_group_users=self._row_group_users,
             skipped_rows=skipped_rows or SkippedRows(),
-            items=self._write_items(raw_item_ids),
+            items=self._write_items(raw_item_ids, item_titles),
             shards=self._shards,
             features=list(features),
             item_features=item_features,
@@ -277,19 +279,21 @@ class DatasetWriter:
     def _shard_file(self) -> str:
         return f"{SEQUENCES_FOLDER}/part-{len(self._shards):05d}.parquet"
 
-    def _write_items(self, raw_ids: Iterable[pa.Array]) -> FileRecord:
+    def _write_items(self, raw_ids: Iterable[pa.Array], titles: pa.Array | None) -> FileRecord:
         schema = pa.schema(
             [
                 ("item_id", pa.int64()),
                 ("raw_id", _ARROW_TYPES[self._raw_item_type]),
                 ("training_events", pa.int64()),
+                *([] if titles is None else [("title", pa.string())]),
             ]
         )
         training_events, first = self.counts.item_training_events, 0
         with pq.ParquetWriter(self._folder / ITEMS_FILE, schema, compression="zstd", use_dictionary=False) as file:
             for chunk in raw_ids:
                 ids = np.arange(first, first + len(chunk))
-                table = pa.Table.from_arrays([ids, chunk, training_events[ids]], schema=schema)
+                named = [] if titles is None else [titles.slice(first, len(chunk))]
+                table = pa.Table.from_arrays([ids, chunk, training_events[ids], *named], schema=schema)
                 file.write_table(table, row_group_size=_ITEMS_PER_ROW_GROUP)
                 first += len(chunk)
         return file_record(self._folder, ITEMS_FILE)

@@ -54,7 +54,8 @@ def prepare(
         list[str] | None,
         typer.Option(
             metavar="MEANING=NAME",
-            help="Own files: user=, item=, timestamp=; repeatable: behaviour=, item_feature=, user_feature=.",
+            help="Own files: user=, item=, timestamp=, title=; repeatable: behaviour=, item_feature=, "
+            "user_feature=.",
         ),
     ] = None,
     event_type: Annotated[

@@ -125,13 +125,19 @@ def blend_weights(words: Sequence[str]) -> dict[str, float]:
 
 def _table(user: int | str, entries: Sequence[Entry], tasks: Sequence[str], from_model: bool) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=f"user {user}" + ("" if from_model else ": no history, so the most popular items"))
-    for heading in ("rank", "item", "score", "log p(retrieval)", *(f"p({task})" for task in tasks)):
+    titled = any(entry.title is not None for entry in entries)
+    for heading in ("rank", "item"):
+        table.add_column(heading, justify="right")
+    if titled:
+        table.add_column("title", overflow="fold")
+    for heading in ("score", "log p(retrieval)", *(f"p({task})" for task in tasks)):
         table.add_column(heading, justify="right")
     for rank, entry in enumerate(entries, start=1):
         probabilities = [f"{entry.probabilities[task]:.3f}" if from_model else "" for task in tasks]
-        table.add_row(
-            str(rank), str(entry.item), f"{entry.score:.3f}", f"{entry.log_retrieval:.3f}", *probabilities
-        )
+        title = [Text(entry.title or "")] if titled else []
+        scores = (f"{entry.score:.3f}", f"{entry.log_retrieval:.3f}")
+        table.add_row(str(rank), str(entry.item), *title, *scores, *probabilities)
     return table

@@ -61,6 +61,7 @@ def render(data: RunData) -> str:
             validation=validation_section(data),
             training=training_section(data),
             blend=blend_section(data),
+            user_lists=data.user_lists,
             calibration=calibration_and_data_section(data),
             configuration=configuration(data),
             light=LIGHT,

@@ -16,6 +16,7 @@ from unigrf_dist.data.manifest import Manifest
 from unigrf_dist.data.sampling import sample_lengths
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.metrics_file import read_metrics
+from unigrf_dist.report.user_lists import UserLists, read_user_lists
 from unigrf_dist.serve.blend_file import read_blend
 from unigrf_dist.train.run_folder import CONFIG_FILE, LOG_FILE
 
@@ -104,6 +105,7 @@ class RunData:
         splits: evaluated splits, from ``metrics.json``.
         data: None if the data set can't be read; ``data_problem`` then says why.
         blend: content of ``blend.json``; None if no blend was chosen.
+        user_lists: a few users' histories and lists.
     """
 
     run: Path
@@ -112,7 +114,8 @@ class RunData:
     splits: Record
     data: DataFacts | None
     data_problem: str
-    blend: Record | None = None
+    blend: Record | None
+    user_lists: UserLists
 
 
 def read_run(run: Path) -> RunData:
@@ -127,7 +130,8 @@ def read_run(run: Path) -> RunData:
         raise UserError(f"{run}: no run here (neither {CONFIG_FILE} nor {LOG_FILE}); give the folder of a run")
     config = _read_config(run / CONFIG_FILE)
     data, problem = _read_data(config.get("data", {}).get("path"))
-    return RunData(run, config, read_log(run / LOG_FILE), read_metrics(run), data, problem, read_blend(run))
+    log, splits, blend = read_log(run / LOG_FILE), read_metrics(run), read_blend(run)
+    return RunData(run, config, log, splits, data, problem, blend, read_user_lists(run))
 
 
 def _read_config(file: Path) -> Record:

@@ -39,12 +39,14 @@ class Entry(NamedTuple):
         score: what the list is ordered by.
         log_retrieval: natural logarithm of the retrieval probability, over all items that could be recommended.
         probabilities: probability of each ranking task, by the task's rule; empty where the model was not asked.
+        title: what the item is called; None where the data set does not say.
     """
 
     item: RawId
     score: float
     log_retrieval: float
     probabilities: dict[str, float]
+    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -265,23 +267,39 @@ class Recommender:
             UserError: a request comes before the last event of its history.
         """
         known = np.flatnonzero(histories.lengths)
-        num_users, num_tasks = histories.num_users, len(self.tasks)
+        if len(known) == histories.num_users:
+            return self._model_lists(histories, at, options, names)
         fallback = popular_lists(
-            self.run.items.training_counts, num_users - len(known), options.k, num_tasks, options.allowed
+            self.run.items.training_counts,
+            histories.num_users - len(known),
+            options.k,
+            len(self.tasks),
+            options.allowed,
         )
         # Without any history, too: where ranks share the tables, the others may have some.
-        with_events = self._with_features(histories.take(known))
+        keep = None if names is None else [names[user] for user in known.tolist()]
+        lists = self._model_lists(histories.take(known), None if at is None else at[known], options, keep)
+        others = np.flatnonzero(histories.lengths == 0)
+        order = np.argsort(np.concatenate([known, others]))
+        return Lists.joined([lists, fallback]).take(torch.from_numpy(order))
+
+    def _model_lists(
+        self,
+        histories: Sequences,
+        at: IntArray | None,
+        options: ListOptions,
+        names: Sequence[Hashable | None] | None,
+    ) -> Lists:
+        """`lists` of users who all have events."""
+        with_events = self._with_features(histories)
         last = with_events.timestamps[with_events.offsets[1:] - 1]
-        asked = last if at is None else at[known].astype(np.int64)
+        asked = last if at is None else at.astype(np.int64)
         if (early := np.flatnonzero(asked < last)).size:
             raise UserError(
                 f"at = {asked[early[0]]} lies before the last event of its history, at {last[early[0]]}; "
                 "a request comes after what it knows"
             )
-        keep = None if names is None else [names[user] for user in known.tolist()]
-        lists = Lists.joined([self.stages.lists(with_events, asked, options, keep), fallback])
-        others = np.flatnonzero(histories.lengths == 0)
-        return lists.take(torch.from_numpy(np.argsort(np.concatenate([known, others]))))
+        return self.stages.lists(with_events, asked, options, names)
 
     def score(
         self,
@@ -318,8 +336,7 @@ class Recommender:
                 entries.append(None)
                 continue
             score, log_p, values = next(rows)
-            raw = self.vocabulary.raw_items[int(place[0])]
-            entries.append(Entry(raw, score, log_p, dict(zip(self.tasks, values, strict=True))))
+            entries.append(self._entry(int(place[0]), score, log_p, dict(zip(self.tasks, values, strict=True))))
         return entries
 
     def entries(self, lists: Lists, row: int) -> list[Entry]:
@@ -335,8 +352,12 @@ class Recommender:
             if item >= 0:
                 asked = bool(lists.from_model[row])
                 named = dict(zip(self.tasks, values, strict=True)) if asked else {}
-                entries.append(Entry(self.vocabulary.raw_items[item], score, log_retrieval, named))
+                entries.append(self._entry(item, score, log_retrieval, named))
         return entries
+
+    def _entry(self, row: int, score: float, log_retrieval: float, probabilities: dict[str, float]) -> Entry:
+        raw, title = self.vocabulary.raw_items[row], self.vocabulary.title(row)
+        return Entry(raw, score, log_retrieval, probabilities, title)
 
     def _with_features(self, histories: Sequences) -> Sequences:
         """Histories that came with a request say nothing of the user: code 0 stands for that."""

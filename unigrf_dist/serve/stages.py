@@ -89,6 +89,8 @@ class TwoStages:
         """
         return blended(*self.candidates(histories, asked, options, names), options.blend, options.k)
 
+    # A request is hundreds of small operations, each of which costs less without autograd's bookkeeping.
+    @torch.inference_mode()
     def candidates(
         self,
         histories: Sequences,
@@ -126,6 +128,7 @@ class TwoStages:
         none = torch.zeros(0, found.ids.shape[1], self.model.num_tasks)
         return found, torch.cat([none, *(self._logits(tables, *user) for user in users)])
 
+    @torch.inference_mode()
     def scores(
         self, history: Sequences, asked: IntArray, items: Tensor, name: Hashable | None
     ) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def raw_id(value: Any, kind: IdType, what: str) -> RawId:
 
 
 class Vocabulary:
-    """Items and behaviours of a data set; raw item ids are held in memory.
+    """Items and behaviours of a data set; raw item ids and titles are held in memory.
 
     Args:
         items: the items of the catalogue.
@@ -62,9 +62,14 @@ class Vocabulary:
 
     def __init__(self, items: ItemDictionary, behaviours: Sequence[Mapping[str, float]]) -> None:
         self.raw_items: list[RawId] = items.raw_ids.to_pylist()
+        self._titles: list[str | None] | None = None if items.titles is None else items.titles.to_pylist()
         self._raw_type, self._behaviours = items.raw_type, behaviours
         self._rows = {raw: row for row, raw in enumerate(self.raw_items)}
         self._codes = {_key(values): code for code, values in enumerate(behaviours)}
+
+    def title(self, row: int) -> str | None:
+        """What the item of a dense id is called; None where that is not known."""
+        return None if self._titles is None else self._titles[row]
 
     def rows(self, raw_items: Iterable[RawId]) -> tuple[IntArray, int]:
         """Dense ids of the items that the catalogue has, and the number of the others.

@@ -59,7 +59,7 @@ def _source_of(layout: Layout, files: Sequence[Path], columns: ColumnMapping) ->
         buckets=columns.buckets,
         event_type=columns.event_type,
         time_unit=columns.time_unit,
-        item_features=_features(columns, columns.item_file, columns.item, columns.item_features),
+        item_features=_features(columns, columns.item_file, columns.item, columns.item_features, columns.title),
         user_features=_features(columns, columns.user_file, columns.user, columns.user_features),
         **meaning,
     )
@@ -87,7 +87,9 @@ def _below(raw: Path, endings: Sequence[str]) -> list[Path]:
     return every
 
 
-def _features(columns: ColumnMapping, file: Path | None, key: str, names: Sequence[str]) -> FeatureSource | None:
+def _features(
+    columns: ColumnMapping, file: Path | None, key: str, names: Sequence[str], title: str | None = None
+) -> FeatureSource | None:
     if file is None:
         return None
     layouts = (layout for layout, endings in _ENDINGS.items() if file.name.endswith(endings))
@@ -95,6 +97,7 @@ def _features(columns: ColumnMapping, file: Path | None, key: str, names: Sequen
         file=file,
         layout=next(layouts, "csv"),
         key=key,
+        title=title,
         features={name: FeatureColumn(column=name, separator=columns.separators.get(name)) for name in names},
         delimiter=columns.delimiter,
         quoted=columns.quoted,

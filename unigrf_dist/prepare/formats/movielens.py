@@ -1,7 +1,7 @@
 """MovieLens: 1M as ``ratings.dat``; 20M, 25M and 32M as ``ratings.csv`` (https://grouplens.org/datasets/movielens).
 
 Side features are read from files beside the ratings if these exist: genres and year of the movies, and in 1M
-gender, age and occupation of the users.
+gender, age and occupation of the users. The movies' titles are read too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def ratings_dat(raw: Path) -> Source:
         timestamp="timestamp",
         behaviours={"rating": "rating"},
         limits=(1, 5),
-        item_features=_beside(movies, key="movie", header=movie_header, features=_MOVIE_FEATURES, **latin),
+        item_features=_beside(
+            movies, key="movie", header=movie_header, features=_MOVIE_FEATURES, title="title", **latin
+        ),
         user_features=_beside(users, key="user", header=user_header, features=_USER_FEATURES, **latin),
         notes=[*_missing_note("item", movies), *_missing_note("user", users)],
         **_DAT,
@@ -53,7 +55,7 @@ def ratings_csv(raw: Path) -> Source:
         timestamp="timestamp",
         behaviours={"rating": "rating"},
         limits=(0.5, 5),
-        item_features=_beside(movies, layout="csv", key="movieId", features=_MOVIE_FEATURES),
+        item_features=_beside(movies, layout="csv", key="movieId", features=_MOVIE_FEATURES, title="title"),
         notes=_missing_note("item", movies),
     )
 

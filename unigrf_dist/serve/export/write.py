@@ -107,7 +107,7 @@ def export_run(
         (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
         save_tensors(folder, tensors)
         write_formats(folder, stored, formats)
-        _write_items(folder / ITEMS_FILE, loaded.items)
+        write_items(folder / ITEMS_FILE, loaded.items)
         if index is not None:
             index.write(folder / INDEX_FILE)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
@@ -132,7 +132,8 @@ def _checked_blend(run: LoadedRun, blend: Mapping[str, float]) -> dict[str, floa
     return dict(blend)
 
 
-def _write_items(file: Path, items: ItemDictionary) -> None:
+def write_items(file: Path, items: ItemDictionary) -> None:
+    """Write ``items.parquet`` of an export."""
     columns = {
         "row": pa.array(np.arange(len(items))),
         "raw_id": items.raw_ids,

@@ -22,7 +22,7 @@ from unigrf_dist.serve.server.schema import (
 )
 from unigrf_dist.serve.server.versions import Version, Versions
 from unigrf_dist.serve.stages import ListOptions
-from unigrf_dist.serve.vocabulary import Event, KnownEvents, RawId
+from unigrf_dist.serve.vocabulary import Event, KnownEvents
 
 _CANDIDATES = 100
 _Result = TypeVar("_Result")
@@ -123,9 +123,13 @@ def checked(location: Location, call: Callable[..., _Result], *arguments: object
 
 def history_of(version: Version, events: Sequence[EventBody], location: Location) -> KnownEvents:
     """Events of a body as ``Vocabulary.history`` gives them; a wrong one is refused with its place."""
-    for number, event in enumerate(events):
-        checked((*location, number), version.recommender.vocabulary.history, [raw_event(event)])
-    return version.recommender.vocabulary.history([raw_event(event) for event in events])
+    history = version.recommender.vocabulary.history
+    try:
+        return history([raw_event(event) for event in events])
+    except UserError:
+        for number, event in enumerate(events):
+            checked((*location, number), history, [raw_event(event)])
+        raise
 
 
 def raw_event(event: EventBody) -> Event:
@@ -193,19 +197,11 @@ def _scores(version: Version, body: ScoreBody, somebody: _Somebody) -> ScoreAnsw
 def _entry(version: Version, entry: Entry) -> EntryAnswer:
     return EntryAnswer(
         item=entry.item,
-        title=title_of(version, entry.item),
+        title=entry.title,
         score=entry.score,
         log_retrieval=entry.log_retrieval,
         probabilities=entry.probabilities,
     )
-
-
-def title_of(version: Version, item: RawId) -> str | None:
-    """What an item of the catalogue is called; None where that is not known."""
-    if version.titles is None:
-        return None
-    rows, _ = version.recommender.vocabulary.rows([item])
-    return version.titles[int(rows[0])] if len(rows) else None
 
 
 def _with_codes(version: Version, events: Sequences) -> Sequences:

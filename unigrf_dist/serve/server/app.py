@@ -26,7 +26,6 @@ from unigrf_dist.serve.server.answers import (
     checked,
     history_of,
     raw_event,
-    title_of,
 )
 from unigrf_dist.serve.server.batching import Batcher, Overloaded
 from unigrf_dist.serve.server.gate import Gate
@@ -213,10 +212,7 @@ def _answers(server: Server) -> APIRouter:
         user = checked(("body", "user"), version.user_id, body.user)
         found = server.users.history(version, user).events
         last = slice(max(0, len(found.item_ids) - body.last), None)
-        raw, behaviours = (
-            version.recommender.vocabulary.raw_items,
-            version.recommender.run.behaviours,
-        )
+        vocabulary, behaviours = version.recommender.vocabulary, version.recommender.run.behaviours
         rows = zip(
             found.item_ids[last].tolist(), found.behaviours[last].tolist(), found.timestamps[last].tolist(),
             strict=True,
@@ -226,7 +222,10 @@ def _answers(server: Server) -> APIRouter:
             num_events=len(found.item_ids),
             events=[
                 EventAnswer(
-                    item=raw[item], title=title_of(version, raw[item]), behaviour=behaviours[code], time=time
+                    item=vocabulary.raw_items[item],
+                    title=vocabulary.title(item),
+                    behaviour=behaviours[code],
+                    time=time,
                 )
                 for item, code, time in rows
             ],

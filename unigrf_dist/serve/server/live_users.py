@@ -19,7 +19,7 @@ from unigrf_dist.serve.server.versions import Version
 from unigrf_dist.serve.vocabulary import Event, RawId
 
 _READ_USERS = 10_000
-"""Users whose events of the data set are held in memory: reading one takes a row group."""
+"""Users whose histories are held in memory as arrays: reading one from the data set takes a row group."""
 
 
 class LiveHistory(NamedTuple):
@@ -43,7 +43,8 @@ class LiveUsers:
     def __init__(self, *, max_events: int) -> None:
         self._max_events, self._num_events = max_events, 0
         self._appended: dict[RawId, list[Event]] = {}
-        self._read: OrderedDict[tuple[str, RawId], Sequences] = OrderedDict()
+        # With each history how many of the appended events it has.
+        self._read: OrderedDict[tuple[str, RawId], tuple[int, LiveHistory]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -71,30 +72,29 @@ class LiveUsers:
         Raises:
             UserError: the id is of another type than the data set's.
         """
-        stored = self._stored(version, user)
-        with self._lock:
-            appended = list(self._appended.get(user, ()))
-        if not appended:
-            return LiveHistory(stored, 0)
-        known = version.recommender.vocabulary.history(appended)
-        return LiveHistory(_merged(stored, known.sequences), known.num_unknown)
-
-    def _stored(self, version: Version, user: RawId) -> Sequences:
         key = (version.name, user)
         with self._lock:
-            if key in self._read:
+            appended = self._appended.get(user, [])
+            count, known = self._read.get(key, (0, None))
+            new = appended[count:]
+            if known is not None:
                 self._read.move_to_end(key)
-                return self._read[key]
-        stored = version.data_set_history(user)
+                if not new:
+                    return known
+        if known is None:
+            known = LiveHistory(version.data_set_history(user), 0)
+        if new:
+            later = version.recommender.vocabulary.history(new)
+            known = LiveHistory(_merged(known.events, later.sequences), known.num_unknown + later.num_unknown)
         with self._lock:
-            self._read[key] = stored
+            self._read[key] = (count + len(new), known)
             if len(self._read) > _READ_USERS:
                 self._read.popitem(last=False)
-        return stored
+        return known
 
 
 def _merged(stored: Sequences, appended: Sequences) -> Sequences:
-    """The events of both, of one user, by time; the codes of the stored user hold."""
+    """The events of both, of one user, by time, stored ones first; the codes of the stored user hold."""
     items, behaviours, times = (
         np.concatenate([getattr(stored, name), getattr(appended, name)])
         for name in ("item_ids", "behaviours", "timestamps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from pathlib import Path
 
 import uvicorn
@@ -53,17 +54,43 @@ def serve(
         limits: what is taken, and from whom.
 
     Raises:
-        UserError: the folder can't be served, or the address needs a token.
+        UserError: the folder can't be served, or the address is in use or needs a token.
     """
     refuse_open_door(host, limits.token)
-    versions = Versions(folder, checkpoint=checkpoint, kept_bytes=kept_bytes, search=search)
-    print(f"serving {versions.current.name} on http://{host}:{port}/", flush=True)
-    uvicorn.run(
-        make_app(versions, limits),
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
-    )
+    with listening(host, port) as door:
+        versions = Versions(folder, checkpoint=checkpoint, kept_bytes=kept_bytes, search=search)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"serving {versions.current.name} on http://{shown}:{port}/", flush=True)
+        config = uvicorn.Config(
+            make_app(versions, limits),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+        )
+        uvicorn.Server(config).run(sockets=[door])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, before a model is loaded for it.
+
+    Raises:
+        UserError: the port is in use, or the address is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        door = socket.socket(family, kind, protocol)
+        try:
+            # A server that has just ended leaves connections behind that would hold its port for a minute.
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(address)
+            # Two sockets may be bound to one port until one of them listens.
+            door.listen()
+        except OSError:
+            door.close()
+            raise
+    except OSError as error:
+        raise UserError(
+            f"--host {host} --port {port}: can't listen there: {error.strerror or error}; choose another --port"
+        ) from error
+    return door

@@ -27,13 +27,11 @@ class Version:
     Attributes:
         name: changes with the weights, the catalogue, the configuration and the blend.
         recommender: the model; it keeps users' histories, which end with it.
-        titles: by dense item id, None where an item has none; None where the data set has no titles.
         reading: held by whoever reads users of the data set, which one thread can do at a time.
     """
 
     name: str
     recommender: Recommender
-    titles: list[str | None] | None
     reading: threading.Lock
 
     def user_id(self, user: RawId) -> RawId:
@@ -83,10 +81,7 @@ def open_version(folder: Path, *, checkpoint: str, kept_bytes: int, search: Sear
         raise UserError(f"{folder}: --search ann takes an export; make one with `unigrf export --ann`")
     else:
         recommender = Recommender(place, checkpoint=checkpoint, kept_bytes=kept_bytes)
-    titles = recommender.run.items.titles
-    version = Version(
-        _name(place, recommender), recommender, None if titles is None else titles.to_pylist(), threading.Lock()
-    )
+    version = Version(_name(place, recommender), recommender, threading.Lock())
     # Everything that is made at the first use is made here: later, several threads would make it.
     first = recommender.vocabulary.raw_items[0]
     behaviour = recommender.run.behaviours[0]
