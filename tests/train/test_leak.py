@@ -34,7 +34,7 @@ def train(data: Path, leaky: bool) -> dict[str, torch.Tensor]:
     from unigrf_dist.data.split import LastEvents
 
     if leaky:
-        LastEvents.num_training_events = lambda self, sequences: sequences.lengths  # type: ignore[method-assign]
+        LastEvents.num_training_events = lambda self, sequences, to: sequences.lengths  # type: ignore[method-assign]
     step = small_step(small_config(2, objective__enhancer=ENHANCER))
     batches = TrainStream(
         open_dataset(data),

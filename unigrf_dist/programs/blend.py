@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from unigrf_dist.errors import UserError
+
 
 def choose(run: Path, *, checkpoint: str, overrides: Sequence[str]) -> None:
     """Choose, print the curves, and write ``blend.json``; in this process, on the CPU.
@@ -15,7 +17,8 @@ def choose(run: Path, *, checkpoint: str, overrides: Sequence[str]) -> None:
         overrides: ``key=value`` of the configuration.
 
     Raises:
-        UserError: there is no such run, checkpoint or data set, or the file can't be written.
+        UserError: there is no such run, checkpoint or data set, the run was trained on validation events, or the
+            file can't be written.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -24,7 +27,14 @@ def choose(run: Path, *, checkpoint: str, overrides: Sequence[str]) -> None:
     from unigrf_dist.serve.blend import choose_blend
     from unigrf_dist.serve.blend_file import write_blend
     from unigrf_dist.serve.recommender import Recommender
+    from unigrf_dist.train.run_folder import run_config
 
+    trained_to = run_config(run).data.train_to
+    if trained_to != "training":
+        raise UserError(
+            f"{run}: trained on the validation events (data.train_to: {trained_to}), on which lambda is chosen; "
+            "choose it for the run that it is a refit of"
+        )
     recommender = Recommender(run, checkpoint=checkpoint, overrides=overrides)
     console = Console()
     with Progress(console=console, transient=True) as bar:
