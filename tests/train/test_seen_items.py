@@ -9,8 +9,8 @@ import pytest
 from tests.train.small_run import small_config
 from unigrf_dist.train.seen_items import needs_prior_items, with_seen_rule
 
-RARE, OFTEN = (SimpleNamespace(num_repeats=n, num_events=1000) for n in (10, 11))
-UNKNOWN = SimpleNamespace(num_repeats=None, num_events=1000)
+RARE, OFTEN = (SimpleNamespace(num_repeats=n, num_counted_events=1000) for n in (10, 11))
+UNKNOWN = SimpleNamespace(num_repeats=None, num_counted_events=1000)
 
 
 @pytest.mark.parametrize(

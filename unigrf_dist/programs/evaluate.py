@@ -106,7 +106,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         keep=config.train.keep_checkpoints,
         vocabularies=Vocabularies.of(parts.dataset),
     )
-    state = checkpoints.load(arguments.checkpoint, weights_only=True)
+    # Only a day may bring items that the model has never met.
+    state = checkpoints.load(arguments.checkpoint, weights_only=True, may_grow=day is not None)
     name = checkpoints.resolve(arguments.checkpoint).name
     console = Console(quiet=not runtime.is_main)
     with Progress(console=console, transient=True) as progress:

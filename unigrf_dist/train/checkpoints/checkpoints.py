@@ -153,11 +153,11 @@ class Checkpoints:
             raise _unsaved(save.place, failure) from failure
         return save.place
 
-    def load(self, name: str, *, weights_only: bool = False) -> TrainState:
+    def load(self, name: str, *, weights_only: bool = False, may_grow: bool = True) -> TrainState:
         """Load the checkpoint that ``name`` (``latest``, ``best`` or a folder's name) stands for.
 
         Of a run with averaged weights, ``weights_only`` loads these. Where the data has more items, feature values
-        or behaviours than the checkpoint, what is new keeps the values of a new model.
+        or behaviours than the checkpoint, what is new keeps the values of a new model, if it ``may_grow``.
 
         Raises:
             UserError: there is none, it is damaged, or it is of another model or data set.
@@ -166,7 +166,7 @@ class Checkpoints:
         try:
             files, stored = read_index(place)
             own = contents.signature(self.engine, self.table, self.vocabularies)
-            refuse_other_model(place, stored["model"], own, self.vocabularies)
+            refuse_other_model(place, stored["model"], own, self.vocabularies, may_grow=may_grow)
             state = TrainState(**stored["train"])
             self._verify(place, files)
             with_candidates = not weights_only and stored["order"] == self.order

@@ -147,7 +147,8 @@ class _Sequence:
             difference = asked[:, None] - self.happened[None, keys.start : keys.stop]
             buckets = time_buckets(difference, self.time_bias.shape[1])
             # Four times as fast as indexing with brackets.
-            terms = terms + self.time_bias.index_select(1, buckets.flatten()).view(-1, *buckets.shape)
+            heads = self.time_bias.shape[0]
+            terms = terms + self.time_bias.index_select(1, buckets.flatten()).view(heads, *buckets.shape)
         return terms
 
     def _of_distance(self, distance: Tensor) -> Tensor:
