@@ -11,6 +11,7 @@ import torch
 from unigrf_dist.config.cadence import parse_cadence
 from unigrf_dist.data import Dataset, TrainStream
 from unigrf_dist.data.batch import JaggedBatch
+from unigrf_dist.data.split import EvaluatedSplit
 from unigrf_dist.data.vocabularies import Vocabularies
 from unigrf_dist.errors import UserError
 from unigrf_dist.evaluate.evaluator import EvaluationResult, evaluate
@@ -247,9 +248,10 @@ class Trainer:
         if self.config.data.train_to != "training":
             return self._steps_done or self.state.epoch == self.config.train.epochs
         self._non_finite.settle()
-        reached(f"validation after step {self.state.step}")
+        place = f"validation after step {self.state.step}"
+        reached(place)
         with self._evaluated_weights():
-            result = self._evaluated()
+            result = self._evaluated(self.parts.dataset, "validation", place)
         best = self.selection.note(self.state, result.model)
         epochs = self.state.epoch + self.state.step_in_epoch / self.stream.steps_per_epoch
         self.reporter.validation(self.state.step, epochs, result.metrics(), best=best)
@@ -262,11 +264,11 @@ class Trainer:
         """Within it the model computes with what is evaluated: the average, where there is one."""
         return nullcontext() if self._average is None else self._average.in_use()
 
-    def _evaluated(self) -> EvaluationResult:
+    def _evaluated(self, dataset: Dataset, split: EvaluatedSplit, place: str) -> EvaluationResult:
         return evaluate(
             self.parts.scorer,
-            self.parts.dataset,
-            split="validation",
+            dataset,
+            split=split,
             batch_users=self.config.evaluate.batch_users,
             max_events=self.config.data.max_events,
             rank=self.runtime.rank,
@@ -276,7 +278,7 @@ class Trainer:
             users=self.config.evaluate.users,
             precision=self.config.evaluate.precision,
             bootstrap_samples=0,
-            on_progress=lambda done, _total: reached(f"validation after step {self.state.step}, batch {done}"),
+            on_progress=lambda done, _total: reached(f"{place}, batch {done}"),
         )
 
     def _save_now(self, *, best: bool = False) -> None:

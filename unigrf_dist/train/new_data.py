@@ -13,7 +13,6 @@ from unigrf_dist.config.cadence import Cadence
 from unigrf_dist.data import Dataset
 from unigrf_dist.data.days import as_of, only_day
 from unigrf_dist.errors import UserError
-from unigrf_dist.evaluate.evaluator import EvaluationResult, evaluate
 from unigrf_dist.ranks.announce import Announce, announce_nothing
 from unigrf_dist.ranks.progress import reached
 from unigrf_dist.train.build import Parts
@@ -162,28 +161,12 @@ class DayTrainer(Trainer):
         return True
 
     def _evaluate_day(self) -> None:
-        reached(f"evaluation of day {self._day}")
+        place = f"evaluation of day {self._day}"
+        reached(place)
         with self._evaluated_weights():
-            result = self._evaluated_day()
+            result = self._evaluated(self._data, "day", place)
         self.reporter.new_day(self._day, self.state.step, result.num_users, result.metrics())
         self.reporter.restart_clock()
-
-    def _evaluated_day(self) -> EvaluationResult:
-        return evaluate(
-            self.parts.scorer,
-            self._data,
-            split="day",
-            batch_users=self.config.evaluate.batch_users,
-            max_events=self.config.data.max_events,
-            rank=self.runtime.rank,
-            world_size=self.runtime.world_size,
-            targets=self.config.objective.retrieval.targets,
-            seen=self.config.evaluate.seen or "exclude",
-            users=self.config.evaluate.users,
-            precision=self.config.evaluate.precision,
-            bootstrap_samples=0,
-            on_progress=lambda done, _total: reached(f"evaluation of day {self._day}, batch {done}"),
-        )
 
     @property
     def _steps_done(self) -> bool:
