@@ -205,14 +205,14 @@ def oracle(inputs: Inputs) -> dict[str, Tensor]:
 def assert_as_exact_as_eager(inputs: Inputs, actual: dict[str, Tensor]) -> None:
     """Error against float64: at most 2x (output), 5x (gradients) that of plain PyTorch, plus a rounding band.
 
-    The band is one unit in the last place of the largest exact value, or of the largest sum that `largest_sums`
-    or `largest_terms` knows of: below that, a comparison with eager's own error is a matter of luck. Eager is run
-    on several orders
-    of the head's dimensions, which are all the same problem: on one alone it may be exact by luck.
+    The band is one unit in the last place of the largest exact value, or of the largest number that `largest_sums`
+    or `cancelled_terms` knows of: below that, a comparison with eager's own error is a matter of luck. Eager is
+    run on several orders of the head's dimensions, which are all the same problem: on one alone it may be exact by
+    luck.
     """
     exact = oracle(inputs)
     eager = [_run_with_dimensions_permuted(inputs, seed) for seed in range(4)]
-    sums = largest_sums(inputs) | largest_terms(inputs)
+    sums, cancelled = largest_sums(inputs), cancelled_terms(inputs)
     assert actual.keys() == exact.keys()
     for name, truth in exact.items():
         assert actual[name].dtype == eager[0][name].dtype, name
@@ -220,8 +220,8 @@ def assert_as_exact_as_eager(inputs: Inputs, actual: dict[str, Tensor]) -> None:
         if truth.numel() == 0:
             continue
         factor = FORWARD_FACTOR if name == "out" else BACKWARD_FACTOR
-        # At least of numbers of size one: where the exact value is zero, eager's error is zero by luck.
-        band = torch.finfo(actual[name].dtype).eps * max(truth.abs().max().item(), sums.get(name, 0.0), 1.0)
+        largest = max(truth.abs().max().item(), sums.get(name, 0.0), cancelled.get(name, 0.0))
+        band = torch.finfo(actual[name].dtype).eps * largest
         allowed = factor * max((plain[name].double() - truth).abs().max().item() for plain in eager) + band
         error = (actual[name].double() - truth).abs().max().item()
         assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}"
@@ -266,16 +266,22 @@ def largest_sums(inputs: Inputs) -> dict[str, float]:
     return {name: total.max().item() for name, total in sums.items()}
 
 
-def largest_terms(inputs: Inputs) -> dict[str, float]:
-    """For queries and keys under softmax, a bound of the two terms whose difference is the gradient of a score.
+def cancelled_terms(inputs: Inputs) -> dict[str, float]:
+    """For softmax, a bound of the two terms whose difference is the gradient of a score, by what they flow into.
 
     They are equal where a query sees one key: the gradient then is zero, and its error a rounding error of either.
     """
     if inputs.options["activation"] != "softmax" or inputs.q.shape[0] == 0:
         return {}
     q, k, v, grad = (tensor.double() for tensor in (inputs.q, inputs.k, inputs.v, inputs.grad_output))
-    term = (v.norm(dim=2).max() * grad.norm(dim=2).max()).item() * inputs.options["scale"]
-    return {"q": term * k.abs().max().item(), "k": term * q.abs().max().item()}
+    term = (v.norm(dim=2).max() * grad.norm(dim=2).max()).item()
+    scaled = term * inputs.options["scale"]
+    return {
+        "q": scaled * k.abs().max().item(),
+        "k": scaled * q.abs().max().item(),
+        "position_bias": term,
+        "time_bias": term,
+    }
 
 
 def score_gradients(inputs: Inputs) -> Tensor:
