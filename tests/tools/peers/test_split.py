@@ -12,15 +12,15 @@ from unigrf_dist.prepare.pipeline import prepare
 from unigrf_dist.prepare.source import ColumnMapping
 
 LOG = """user,item,when
-a,x,1
-a,y,2
-a,z,2
-a,w,9
-b,x,5
-b,z,4
-c,x,1
-c,y,2
-c,x,3
+1,10,1
+1,20,2
+1,30,2
+1,40,9
+2,10,5
+2,30,4
+3,10,1
+3,20,2
+3,10,3
 """
 
 
@@ -32,10 +32,10 @@ def test_the_last_two_events_of_who_has_three_are_held_out(tmp_path: Path) -> No
     write_split(dataset, tmp_path / "split")
     items = dict(enumerate(dataset.raw_item_ids().to_pylist()))
 
-    def rows(name: str) -> list[tuple[int, str, int]]:
+    def rows(name: str) -> list[tuple[int, int, int]]:
         table = pq.read_table(tmp_path / "split" / f"{name}.parquet").to_pylist()
         return sorted((row["position"], items[row["item"]], row["timestamp"]) for row in table)
 
-    assert rows("training") == [(0, "x", 1), (0, "x", 1), (0, "z", 4), (1, "x", 5), (1, "y", 2)]
-    assert rows("validation") == [(1, "y", 2), (2, "z", 2)]
-    assert rows("test") == [(2, "x", 3), (3, "w", 9)]
+    assert rows("training") == [(0, 10, 1), (0, 10, 1), (0, 30, 4), (1, 10, 5), (1, 20, 2)]
+    assert rows("validation") == [(1, 20, 2), (2, 30, 2)]
+    assert rows("test") == [(2, 10, 3), (3, 40, 9)]
