@@ -105,6 +105,17 @@ def test_with_several_tasks_a_validation_names_the_task_of_each_value(
     assert "log_loss" not in said
 
 
+def test_without_validation_the_last_step_is_said_to_be_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = reporter(tmp_path)
+    run.header(epoch=0, validates=False, ranks=2)
+    run.close()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no validation: the model of the last step is the best" in said
+    assert "best model by" not in said
+
+
 def test_the_metric_that_picks_the_model_is_always_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

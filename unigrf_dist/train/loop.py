@@ -145,7 +145,9 @@ class Trainer:
     def run(self) -> bool:
         """Train; collective. Returns False when it was asked to stop before the end."""
         self._early = self._early_stop()
-        self.reporter.header(epoch=self.state.epoch, **self._facts())
+        self.reporter.header(
+            epoch=self.state.epoch, validates=self.config.data.train_to == "training", **self._facts()
+        )
         try:
             while self.state.epoch < self.config.train.epochs and not self._early:
                 if not self._epoch():

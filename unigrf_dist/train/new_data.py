@@ -141,7 +141,7 @@ class DayTrainer(Trainer):
     def run(self) -> bool:
         """Evaluate and train; collective. Returns False when it was asked to stop before the end."""
         state = self.state
-        self.reporter.header(epoch=state.epoch, **self._facts())
+        self.reporter.header(epoch=state.epoch, validates=False, **self._facts())
         try:
             if not state.day:
                 self._evaluate_day()

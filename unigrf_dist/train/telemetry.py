@@ -75,11 +75,12 @@ class Reporter:
         self._metrics = Text()
         self._live = Live(Group(self._progress, self._metrics), console=self.console, refresh_per_second=2)
 
-    def header(self, *, epoch: int, **facts: Any) -> None:
+    def header(self, *, epoch: int, validates: bool = True, **facts: Any) -> None:
         """What is trained, on what; the progress bar begins below it.
 
         Args:
             epoch: epoch of the next step, from 0.
+            validates: whether validation picks the best model; else it is that of the last step.
             facts: facts about the run by name, as the log keeps them.
         """
         if not self.active:
@@ -87,7 +88,8 @@ class Reporter:
         self._write({"kind": "header", **facts, "selection": str(self._selection)})
         told = {name: value for name, value in facts.items() if name not in _TOLD_BEFORE}
         self.note("  ".join(f"{name.replace('_', ' ')} {_readable(value)}" for name, value in told.items()))
-        self.note(f"best model by {self._selection.described} on the validation events")
+        picked = f"best model by {self._selection.described} on the validation events"
+        self.note(picked if validates else "no validation: the model of the last step is the best")
         self._progress.update(self._task, epoch=epoch + 1)
         self._live.start()
 
